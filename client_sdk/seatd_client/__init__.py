@@ -1,0 +1,1 @@
+"""Hold a seat of a seatd server while a program runs."""

@@ -1,0 +1,1 @@
+"""What it costs: months, history, rating (pure) and exports."""

@@ -1,0 +1,1 @@
+"""Use cases that cross planes, one file each; a flow owns the transaction."""

@@ -1,0 +1,1 @@
+"""What happened: usage stream -> recorder -> ledger, and interval arithmetic (pure)."""

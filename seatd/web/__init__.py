@@ -1,0 +1,1 @@
+"""Transports only: decode, call, encode.  No business lives here."""
