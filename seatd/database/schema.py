@@ -44,8 +44,8 @@ Serial: Final = BigInteger().with_variant(Integer(), "sqlite")
 Instant: Final = BigInteger
 
 
-def _tenant(*, primary_key: bool = False) -> Column[str]:
-    return Column("tenant", Id, ForeignKey("tenants.id"), primary_key=primary_key, nullable=False)
+def _tenant() -> Column[str]:
+    return Column("tenant", Id, ForeignKey("tenants.id"), nullable=False)
 
 
 tenants: Final = Table(
@@ -96,7 +96,7 @@ bookings: Final = Table(
 people: Final = Table(
     "people",
     metadata,
-    _tenant(primary_key=True),
+    Column("tenant", Id, primary_key=True),
     Column("person", String(32), primary_key=True),
     Column("name", Id),
     UniqueConstraint("tenant", "name"),
@@ -173,6 +173,8 @@ outbox: Final = Table(
     Column("id", Serial, primary_key=True),
     _tenant(),
     Column("due_ms", Instant, nullable=False),
+    # Something decided earlier takes effect at `due_ms`: the policy's version has yet to rise for it.
+    Column("scheduled", Boolean, nullable=False),
     Index(None, "due_ms", "id"),
     sqlite_autoincrement=True,
 )

@@ -1,0 +1,193 @@
+"""Open the account database, and begin its transactions.
+
+Decides how both databases are spoken to: SQLite with WAL, synchronous=FULL and BEGIN IMMEDIATE for whoever
+writes, so that a writer never finds at its commit that another was first; PostgreSQL at READ COMMITTED,
+where writers take row locks (see `locked`) and every statement after the lock sees what is committed.
+This is also the one place where "the database is away" becomes a refusal.  No table is named here.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import URL, Connection, Select, Table, event, make_url
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, InterfaceError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from seatd.model import Refusal
+
+CONNECT_TIMEOUT_S: Final = 3
+COMMAND_TIMEOUT_S: Final = 10
+LOCK_TIMEOUT_MS: Final = 5_000
+RETRY_AFTER_MS: Final = 1_000
+POOL_SIZE: Final = 5
+
+_DRIVERS: Final = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
+
+# SQLSTATEs that mean "not now": connection lost, out of resources, shutting down or starting up.
+_AWAY_STATES: Final = ("08", "53", "57P", "58")
+# Serialization failure, deadlock, lock not available, cancelled after a timeout.
+_BUSY_STATES: Final = ("40001", "40P01", "55P03", "57014")
+_SQLITE_AWAY: Final = ("unable to open", "disk i/o error", "disk is full", "readonly database")
+_SQLITE_BUSY: Final = ("database is locked", "database table is locked")
+
+_writers: WeakKeyDictionary[AsyncEngine, asyncio.Lock] = WeakKeyDictionary()
+
+
+def normalise(url: str) -> URL:
+    """Give the URL with the asynchronous driver that seatd uses.
+
+    Raises `ValueError` for a database that is neither SQLite in a file nor PostgreSQL; the message
+    holds no password.
+    """
+    parsed = make_url("postgresql" + url[len("postgres") :] if url.startswith("postgres://") else url)
+    backend = parsed.get_backend_name()
+    if backend not in _DRIVERS:
+        raise ValueError(f"{backend}: the database must be sqlite or postgresql")
+    if backend == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise ValueError("sqlite: name a file, as in sqlite:////var/lib/seatd/seatd.db")
+    return parsed.set(drivername=_DRIVERS[backend])
+
+
+def make_engine(
+    url: str, *, pool_size: int = POOL_SIZE, command_timeout_s: float = COMMAND_TIMEOUT_S
+) -> AsyncEngine:
+    """Make the engine of `url`; nothing is opened before it is used.
+
+    Dispose of it with `await engine.dispose()`.  Raises `ValueError` as `normalise` does.
+    """
+    parsed = normalise(url)
+    if parsed.get_backend_name() == "sqlite":
+        return _sqlite_engine(parsed, pool_size)
+    return create_async_engine(
+        parsed,
+        pool_pre_ping=True,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=CONNECT_TIMEOUT_S,
+        pool_use_lifo=True,
+        isolation_level="READ COMMITTED",
+        connect_args={
+            "timeout": CONNECT_TIMEOUT_S,
+            "command_timeout": command_timeout_s,
+            "server_settings": {
+                "application_name": "seatd",
+                "lock_timeout": str(LOCK_TIMEOUT_MS),
+                "idle_in_transaction_session_timeout": "30000",
+            },
+        },
+    )
+
+
+def _sqlite_engine(url: URL, pool_size: int) -> AsyncEngine:
+    engine = create_async_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=CONNECT_TIMEOUT_S,
+        connect_args={"timeout": LOCK_TIMEOUT_MS / 1000},
+    )
+    event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+    event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    # The driver must not begin transactions by itself: it would begin deferred ones, and only before DML.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {LOCK_TIMEOUT_MS}")
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("seatd_writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+@asynccontextmanager
+async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """Read in one transaction; it is rolled back at the end.
+
+    Raises `Refusal("database_unavailable")` where the database is away, `Refusal("busy")` where it is not
+    answering in time because of others.
+    """
+    try:
+        async with engine.connect() as connection, connection.begin() as transaction:
+            yield connection
+            await transaction.rollback()
+    except Exception as error:
+        refusal = _translated(error)
+        if refusal is None:
+            raise
+        raise refusal from error
+
+
+@asynccontextmanager
+async def writing(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """Write in one transaction: committed at the end of the block, rolled back if it raises.
+
+    Raises what `reading` raises.  After a refusal that came at the commit itself, the change may stand.
+    """
+    try:
+        async with _turn(engine), engine.connect() as connection:
+            await connection.execution_options(seatd_writes=True)
+            async with connection.begin():
+                yield connection
+    except Exception as error:
+        refusal = _translated(error)
+        if refusal is None:
+            raise
+        raise refusal from error
+
+
+@asynccontextmanager
+async def _turn(engine: AsyncEngine) -> AsyncIterator[None]:
+    # SQLite has one writer at a time and lets the others poll; within a process they queue up instead.
+    if engine.dialect.name != "sqlite":
+        yield
+        return
+    async with _writers.setdefault(engine, asyncio.Lock()):
+        yield
+
+
+def _translated(error: Exception) -> Refusal | None:
+    """Give the refusal that `error` means; None where it is no matter of the database's absence."""
+    if isinstance(error, DBAPIError):
+        return _of_driver(error)
+    if isinstance(error, OSError | PoolTimeoutError):  # a TimeoutError is an OSError
+        return _away()
+    return None
+
+
+def _of_driver(error: DBAPIError) -> Refusal | None:
+    state = getattr(error.orig, "sqlstate", None) or ""
+    text = str(error.orig).lower()
+    if state in _BUSY_STATES or any(part in text for part in _SQLITE_BUSY):
+        return Refusal("busy", "The account database is busy.", retry_after_ms=RETRY_AFTER_MS)
+    if error.connection_invalidated or isinstance(error, InterfaceError) or state.startswith(_AWAY_STATES):
+        return _away()
+    return _away() if any(part in text for part in _SQLITE_AWAY) else None
+
+
+def _away() -> Refusal:
+    return Refusal("database_unavailable", retry_after_ms=RETRY_AFTER_MS)
+
+
+def locked(query: Select[Any]) -> Select[Any]:
+    """Give the query with its rows locked to the end of the transaction (SQLite: `writing` is enough)."""
+    return query.with_for_update()
+
+
+def inserting(connection: AsyncConnection, table: Table) -> Any:
+    """Start an INSERT that may say `on_conflict_do_nothing` or `on_conflict_do_update`."""
+    if connection.dialect.name == "sqlite":
+        return sqlite.insert(table)
+    return postgresql.insert(table)
