@@ -1,0 +1,137 @@
+"""Many callers, one script call a partition: the operations of one tick travel together.
+
+Handlers never touch the store.  They hand an operation to a batcher and await its future; while one
+call is in flight the next batch gathers, without a timer.  Renewals and releases go ahead of acquires.
+Only the flusher touches the connection, so a cancelled handler cannot corrupt it.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from typing import Any, Final, Self
+
+from seatd.model import Refusal
+from seatd.seats.store import Answer, Operation, Store, StoreAwayError, UnopenedError
+from seatd.telemetry import STORE_BATCH, STORE_CALLS, log
+
+ORDER: Final = ("renew", "release", "revoke", "project", "inspect", "sweep", "acquire")
+BATCH_MAX: Final = 256
+QUEUE_MAX: Final = 20_000
+RETRY_AFTER_MS: Final = 1_000
+
+_Waiting = deque[tuple[Operation, asyncio.Future[Answer]]]
+
+
+def store_unavailable() -> Refusal:
+    """Make the refusal of everything that needs a store which is away."""
+    return Refusal("store_unavailable", retry_after_ms=RETRY_AFTER_MS)
+
+
+class Batcher:
+    """Gathers the operations of one partition and sends them; start and stop it with `async with`."""
+
+    def __init__(self, store: Store, partition: int) -> None:
+        self._store = store
+        self.partition = partition
+        self._queues: dict[str, _Waiting] = {verb: deque() for verb in ORDER}
+        self._waiting = 0
+        self._wake = asyncio.Event()
+        self._flusher: asyncio.Task[None] | None = None
+        self._closing = False
+
+    async def __aenter__(self) -> Self:
+        """Start the flusher."""
+        self._flusher = asyncio.create_task(self._flush_for_ever(), name=f"flush p{self.partition}")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Send what waits, then stop."""
+        self._closing = True
+        self._wake.set()
+        if self._flusher is not None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._flusher
+        await self._store.close()
+
+    async def submit(self, verb: str, operation: Operation) -> Answer:
+        """Send an operation with the next batch and await its answer.
+
+        Raises `Refusal` `store_unavailable` where the store is away (the operation may have run) and
+        `busy` where too much waits; `UnopenedError` where the partition has no epoch (nothing ran).
+        """
+        if self._closing:
+            raise store_unavailable()
+        if self._waiting >= QUEUE_MAX:
+            raise Refusal("busy", "Too many operations wait for the store.", retry_after_ms=RETRY_AFTER_MS)
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._queues[verb].append((operation, future))
+        self._waiting += 1
+        self._wake.set()
+        return await future
+
+    async def _flush_for_ever(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                await self._flush_once()
+            if self._closing:
+                return
+
+    def _take(self) -> list[tuple[str, list[tuple[Operation, asyncio.Future[Answer]]]]]:
+        calls = []
+        room = BATCH_MAX
+        for verb in ORDER:
+            queue = self._queues[verb]
+            taken = []
+            while queue and room:
+                entry = queue.popleft()
+                self._waiting -= 1
+                if entry[1].cancelled():  # nobody waits for it, and it has not been sent
+                    continue
+                taken.append(entry)
+                room -= 1
+            if taken:
+                calls.append((verb, taken))
+        return calls
+
+    async def _flush_once(self) -> None:
+        calls = self._take()
+        if not calls:
+            return
+        try:
+            answers = await self._store.run(
+                self.partition, [(verb, [operation for operation, _ in taken]) for verb, taken in calls]
+            )
+        except StoreAwayError as error:
+            log.warning("store away", partition=self.partition, error=str(error))
+            STORE_CALLS.labels("failed").inc()
+            self._fail(calls, store_unavailable())
+            self._fail_waiting()
+            return
+        except UnopenedError as error:
+            self._fail(calls, error)
+            return
+        except Exception:  # noqa: BLE001 - whatever it was, the callers get an answer and the flusher lives
+            log.exception("batch failed", partition=self.partition)
+            self._fail(calls, Refusal("internal"))
+            return
+        STORE_CALLS.labels("ok").inc()
+        for (_, taken), replies in zip(calls, answers, strict=True):
+            STORE_BATCH.observe(len(taken))
+            for (_, future), reply in zip(taken, replies, strict=True):
+                if not future.done():
+                    future.set_result(reply)
+
+    def _fail(self, calls: list[tuple[str, Any]], error: Exception) -> None:
+        for _, taken in calls:
+            for _, future in taken:
+                if not future.done():
+                    future.set_exception(error)
+
+    def _fail_waiting(self) -> None:
+        # Who queued behind a call that timed out has waited long enough: the answer is due in a second.
+        for queue in self._queues.values():
+            self._fail([("", list(queue))], store_unavailable())
+            self._waiting -= len(queue)
+            queue.clear()

@@ -1,0 +1,160 @@
+-- Purpose: grant, extend or move a seat; refuse with the reason.  Lease and usage event are one atom.
+-- KEYS, ARGV: prelude.lua.  Operation: {tenant, key hash, user, client, request id or "", its
+--        fingerprint, takeover 0|1, add-ons asked for or false, id for a new lease, labels or false}
+-- Returns {"granted", new 0|1, lease, start, expires, ttl, kind, cap, {add-on}} or a refusal:
+--        {code, ...}: no_seat in_use capacity next_expiry now q | seat_elsewhere client since |
+--        not_named product | addon_not_named product | suspended since | trial_expired since |
+--        no_tariff since | request_id_reused | lease_gone reason | conflict reason free_at now |
+--        unauthorized | forbidden | unknown_tenant | stream_full | busy
+
+local RIDS_MAX = 32
+local full = redis.call('XLEN', STREAM) >= STREAM_MAX
+
+local function deny(st, user, answer)
+  denied(st, user, answer[1])
+  return answer
+end
+
+local function may_work(st)
+  if st.suspended then return {'suspended', st.suspended} end
+  if st.trial and st.trial <= NOW then return {'trial_expired', st.trial} end
+  if st.tariff == '' then return {'no_tariff', st.since} end
+  return nil
+end
+
+-- The add-ons of the reply, or nil and the product that the user is not named for.
+local function addons_of(st, products, asked)
+  local open, list = {}, {}
+  for product in string.gmatch(st.open, '%S+') do open[product] = true end
+  if asked then
+    for _, product in ipairs(asked) do
+      if not products[product] and not open[product] then return nil, product end
+    end
+    return asked
+  end
+  for product in pairs(products) do
+    if product ~= 'agent' and product ~= 'team' and product ~= 'service' then list[#list + 1] = product end
+  end
+  table.sort(list)
+  return list
+end
+
+local function remember(rec, rid, fingerprint)
+  if rid == '' then return end
+  local rids = rec[RIDS]
+  rids[#rids + 1] = {rid, fingerprint}
+  if #rids > RIDS_MAX then table.remove(rids, 1) end
+end
+
+local function granted(st, user, rec, new, expires, addons)
+  redis.call('ZADD', seats_of(st, rec), expires, user)
+  look_again(st, expires + Q)
+  return {'granted', new, rec[LEASE], rec[START], expires, st.ttl, rec[KIND], rec[CAP], addons}
+end
+
+-- The holder asks again: the lease is extended; a new request makes earlier receipts worthless.
+local function again(st, op, rec, expires, addons)
+  local rid, fingerprint = op[5], op[6]
+  local known = false
+  for _, r in ipairs(rec[RIDS]) do
+    if r[1] == rid and rid ~= '' then
+      if r[2] ~= fingerprint then return {'request_id_reused'} end
+      known = true
+    end
+  end
+  if not known then
+    rec[START] = math.max(NOW, rec[START] + 1)
+    remember(rec, rid, fingerprint)
+    save_lease(st, op[3], rec)
+  end
+  return granted(st, op[3], rec, 0, math.max(expires, NOW + st.ttl), addons)
+end
+
+local function begin(st, op, kind, floor, after, addons, expires)
+  local user = op[3]
+  local start = math.max(NOW, after + 1)
+  local rec = {op[9], op[4], start, kind, st.cap, start, floor, st.term, '', {}}
+  remember(rec, op[5], op[6])
+  save_lease(st, user, rec)
+  redis.call('HSET', st.x, rec[LEASE], cmsgpack.pack({'', 0, user}))
+  emit({'started', st.name, start, rec[LEASE], user, kind, op[10]})
+  local answer = granted(st, user, rec, 1, math.max(expires, NOW + st.ttl), addons)
+  st.count = nil
+  changed(st)
+  return answer
+end
+
+-- nil where a seat is free, else the refusal.  What has run out is ended first, so that the ledger
+-- never shows more open leases than seats, even where one of them is renewed late.
+local function no_seat(st, user)
+  local stands = redis.call('ZCARD', st.s)
+  local own = redis.call('ZSCORE', st.s, user) and 1 or 0
+  if stands - own >= st.cap then
+    local over = math.min(stands - own - st.cap + 1, SWEEP_MAX)
+    sweep(st, st.s, over)
+    stands = redis.call('ZCARD', st.s)
+  end
+  if stands - own < st.cap then return nil end
+  local used = in_use(st)
+  if used - own < st.cap then return {'busy'} end
+  local first = redis.call('ZRANGEBYSCORE', st.s, '(' .. int(NOW - Q), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  return {'no_seat', used, st.cap, tonumber(first[2] or 0), NOW, Q}
+end
+
+local function acquire(op)
+  local st, user, client = tenant_at(op[1]), op[3], op[4]
+  if not st.name then return {'unknown_tenant'} end
+  local refused = key_refused(st, op[2])
+  if refused then return refused end
+  if full then return {'stream_full'} end
+  refused = may_work(st)
+  if refused then return deny(st, user, refused) end
+  local products = named(st, user)
+  local kind = st.tariff
+  if products.service then kind = 'service'
+  elseif kind == 'agent' and not products.agent then return deny(st, user, {'not_named', 'agent'}) end
+  local addons, missing = addons_of(st, products, op[8])
+  if not addons then return deny(st, user, {'addon_not_named', missing}) end
+
+  local rec, expires = load_lease(st, user), 0
+  if rec then rec, expires = settle(st, user, rec) end
+  if op[5] ~= '' then
+    local old = redis.call('HGET', st.x, request_field(user, client, op[5]))
+    if old then
+      old = cmsgpack.unpack(old)
+      if old[2] ~= op[6] then return {'request_id_reused'} end
+      return {'lease_gone', old[1]}
+    end
+  end
+  local mine = rec and rec[ENDED] == '' and (rec[CLIENT] == client or op[7] == 1)
+  if mine and rec[KIND] == 'service' and kind ~= 'service' then  -- no service user any more: counts from now on
+    finish(st, user, rec, 'revoked', math.max(rec[GRANTED], math.min(NOW, expires)), expires)
+    free(st, user, rec)
+    rec = nil
+  end
+  if rec and rec[ENDED] == '' then
+    if rec[CLIENT] == client then return again(st, op, rec, expires, addons) end
+    if op[7] ~= 1 then return deny(st, user, {'seat_elsewhere', rec[CLIENT], rec[GRANTED]}) end
+    -- The old client may believe until its expiry: that is the new lease's floor.
+    finish(st, user, rec, 'taken_over', math.max(rec[GRANTED], math.min(NOW, expires)), expires)
+    return begin(st, op, rec[KIND], math.max(rec[FLOOR], expires), rec[START], addons, expires)
+  end
+  if rec and rec[ENDED] ~= 'released' then return deny(st, user, {'conflict', rec[ENDED], expires + Q, NOW}) end
+  local floor, after = 0, 0
+  if rec then  -- released, and an older client of the same user may still believe: the seat is theirs
+    floor, after = rec[FLOOR], rec[START]
+    if rec[KIND] ~= kind then return deny(st, user, {'conflict', 'released', expires + Q, NOW}) end
+  end
+  if kind ~= 'service' then
+    refused = no_seat(st, user)
+    if refused then
+      if refused[1] == 'busy' then return refused end
+      return deny(st, user, refused)
+    end
+  end
+  return begin(st, op, kind, floor, after, addons, expires)
+end
+
+local replies = {}
+for i, op in ipairs(OPS) do replies[i] = acquire(op) end
+return done(replies)

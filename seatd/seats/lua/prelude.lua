@@ -1,0 +1,232 @@
+-- Purpose: what every seat script shares: the clock, a tenant's state, how a lease begins and ends,
+--          usage events, samples.  store.py puts it in front of each verb; it never runs alone.
+--
+-- KEYS   1 meta of the partition, 2 usage stream, 3 due (tenant -> when to look again), then for
+--        tenant number i of the call eight keys from 4 + 8*(i-1):
+--        t policy and keys   b bindings (user -> "product product")   s seats (user -> expires)
+--        v service seats     l leases (user -> packed lease)          x what a lease id or an old
+--        request id means    f when to forget entries of x            m this minute's sample
+-- ARGV   1 packed {q_ms, offset_ms, stream_max}, 2 packed list of operations; the first item of an
+--        operation is its tenant's number.
+-- Returns one packed list, an answer an operation, in order; or packed {"unopened"}.
+--
+-- A seat is in use if and only if its holder stands in s with expires + Q still to come.
+
+local Q, OFFSET, STREAM_MAX = unpack(cmsgpack.unpack(ARGV[1]))
+local OPS = cmsgpack.unpack(ARGV[2])
+local META, STREAM, DUE = KEYS[1], KEYS[2], KEYS[3]
+local MINUTE = 60000
+local SWEEP_MAX = 256  -- leases that one operation may end on its way to a free seat
+local DENIED_MAX = 10000  -- different denials kept apart a tenant and minute
+
+local opened = redis.call('HMGET', META, 'epoch', 'hwm')
+local EPOCH = opened[1]
+if not EPOCH then return cmsgpack.pack({'unopened'}) end
+local time = redis.call('TIME')
+local NOW = time[1] * 1000 + math.floor(time[2] / 1000) + OFFSET
+if opened[2] and tonumber(opened[2]) > NOW then NOW = tonumber(opened[2]) end
+
+local function int(n) return string.format('%.0f', n) end
+
+-- A lease as it is stored: positions of the packed array.
+local LEASE, CLIENT, START, KIND, CAP, GRANTED, FLOOR, TERM, ENDED, RIDS = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
+
+local tenants = {}  -- state by number, loaded on first use in this call
+
+local function tenant_at(i)
+  local st = tenants[i]
+  if st then return st end
+  local k = 4 + 8 * (i - 1)
+  st = {
+    t = KEYS[k], b = KEYS[k + 1], s = KEYS[k + 2], v = KEYS[k + 3], l = KEYS[k + 4],
+    x = KEYS[k + 5], f = KEYS[k + 6], m = KEYS[k + 7], keys = {}, due = math.huge,
+  }
+  tenants[i] = st
+  local p = redis.call('HMGET', st.t, 'name', 'tariff', 'cap', 'ttl', 'since', 'suspended', 'trial', 'open', 'term', 'cuts', 'v')
+  if not p[1] then return st end
+  st.name, st.tariff, st.cap, st.ttl = p[1], p[2], tonumber(p[3]), tonumber(p[4])
+  st.since, st.suspended, st.trial = tonumber(p[5]), tonumber(p[6]), tonumber(p[7])
+  st.open, st.term, st.cuts, st.version = p[8], tonumber(p[9]), p[10], tonumber(p[11])
+  return st
+end
+
+-- nil where the key opens the client routes of this tenant, else the refusal.
+local function key_refused(st, hash)
+  local known = st.keys[hash]
+  if known == nil then
+    known = 'unauthorized'
+    local grant = redis.call('HGET', st.t, 'k:' .. hash)
+    if grant then
+      local scope, expires = string.match(grant, '^(%S+) (%S+)')
+      if tonumber(expires) > 0 and tonumber(expires) <= NOW then known = 'unauthorized'
+      elseif scope ~= 'client' then known = 'forbidden'
+      else known = '' end
+    end
+    st.keys[hash] = known
+  end
+  if known == '' then return nil end
+  return {known}
+end
+
+local function emit(event)
+  local seq = redis.call('HINCRBY', META, 'seq', 1)
+  redis.call('XADD', STREAM, '*', 'p', EPOCH, 's', seq, 'e', cmsgpack.pack(event))
+end
+
+local function in_use(st)
+  if not st.count then st.count = redis.call('ZCOUNT', st.s, '(' .. int(NOW - Q), '+inf') end
+  return st.count
+end
+
+-- The minute's sample: made on the first change of a minute, written on the first change after it.
+local function minute(st)
+  if st.minute then return st.minute end
+  local at = NOW - NOW % MINUTE
+  local m = redis.call('HMGET', st.m, 'at', 'use', 'peak', 'denied')
+  local was = tonumber(m[1])
+  if was and was < at then
+    emit({'sample', st.name, was, tonumber(m[2]), tonumber(m[3]), st.cap or 0, 0, tonumber(m[4])})
+    redis.call('DEL', st.m)
+    redis.call('HSET', st.m, 'use', m[2])  -- the next minute begins as full as this one ended
+  end
+  if was == at then
+    st.minute = {at = at, use = tonumber(m[2]), peak = tonumber(m[3]), denied = tonumber(m[4])}
+  else
+    local use = tonumber(m[2]) or 0
+    st.minute = {at = at, use = use, peak = use, denied = 0}
+  end
+  return st.minute
+end
+
+local function look_again(st, at)
+  if at < st.due then st.due = at end
+end
+
+-- Every change of how full a tenant is passes here.
+local function changed(st)
+  local m = minute(st)
+  m.use = in_use(st)
+  if m.use > m.peak then m.peak = m.use end
+  m.dirty = true
+  look_again(st, m.at + MINUTE)
+end
+
+local function denied(st, user, reason)
+  local m = minute(st)
+  local field = 'd:' .. reason .. ':' .. user
+  if redis.call('HEXISTS', st.m, field) == 1 then return end
+  m.denied = m.denied + 1
+  changed(st)
+  if m.denied > DENIED_MAX then return end
+  redis.call('HSET', st.m, field, 1)
+  emit({'denied', st.name, NOW, user, reason})
+end
+
+local function seats_of(st, rec)
+  if rec[KIND] == 'service' then return st.v end
+  return st.s
+end
+
+local function expires_of(st, rec, user)
+  return tonumber(redis.call('ZSCORE', seats_of(st, rec), user) or 0)
+end
+
+local function load_lease(st, user)
+  local packed = redis.call('HGET', st.l, user)
+  if packed then return cmsgpack.unpack(packed) end
+  return nil
+end
+
+local function save_lease(st, user, rec)
+  redis.call('HSET', st.l, user, cmsgpack.pack(rec))
+end
+
+local function request_field(user, client, rid) return 'q ' .. user .. ' ' .. client .. ' ' .. rid end
+
+-- The lease is over: one event, and what its id and its request ids mean is kept a ttl more.
+local function finish(st, user, rec, reason, at, expires)
+  emit({'ended', st.name, at, rec[LEASE], user, reason})
+  local forget = math.max(expires, NOW) + Q + st.ttl
+  redis.call('HSET', st.x, rec[LEASE], cmsgpack.pack({reason, at, user}))
+  redis.call('ZADD', st.f, forget, rec[LEASE])
+  for _, r in ipairs(rec[RIDS]) do
+    local field = request_field(user, rec[CLIENT], r[1])
+    redis.call('HSET', st.x, field, cmsgpack.pack({reason, r[2]}))
+    redis.call('ZADD', st.f, forget, field)
+  end
+  look_again(st, forget)
+  rec[ENDED] = reason
+end
+
+-- Nobody can believe in the seat any more.
+local function free(st, user, rec)
+  redis.call('ZREM', seats_of(st, rec), user)
+  redis.call('HDEL', st.l, user)
+  st.count = nil
+  changed(st)
+end
+
+-- Where and why the account's own changes ended a lease: instant, reason; nil where they did not.
+local function cut_at(st, rec)
+  if rec[TERM] < st.term then
+    for _, cut in ipairs(cmsgpack.unpack(st.cuts)) do
+      if cut[1] > rec[TERM] then return cut[2], cut[3] end
+    end
+    return NOW, 'tariff_switched'  -- older than every cut that is remembered
+  end
+  if st.trial and st.trial <= NOW then return st.trial, 'trial_expired' end
+  return nil
+end
+
+local function named(st, user)
+  local products = {}
+  local packed = redis.call('HGET', st.b, user)
+  if packed then
+    for product in string.gmatch(packed, '%S+') do products[product] = true end
+  end
+  return products
+end
+
+-- The holder's lease as it stands now: ends what is over, frees what nobody can believe in.
+-- Returns the lease (its ENDED is '' while it lives) and its expires, or nil.
+local function settle(st, user, rec)
+  local expires = expires_of(st, rec, user)
+  if rec[ENDED] == '' then
+    local at, reason = cut_at(st, rec)
+    if at and at < expires then
+      finish(st, user, rec, reason, math.max(at, rec[GRANTED]), expires)
+      save_lease(st, user, rec)
+    elseif expires + Q <= NOW then
+      finish(st, user, rec, 'expired', expires, expires)
+    end
+  end
+  if rec[ENDED] ~= '' and expires + Q <= NOW then
+    free(st, user, rec)
+    return nil
+  end
+  return rec, expires
+end
+
+-- Ends up to `most` leases whose time is over, the oldest first; returns how many it looked at.
+local function sweep(st, seats, most)
+  local over = redis.call('ZRANGEBYSCORE', seats, '-inf', int(NOW - Q), 'LIMIT', 0, most)
+  for _, user in ipairs(over) do
+    local rec = load_lease(st, user)
+    if rec and seats_of(st, rec) == seats then settle(st, user, rec)
+    else redis.call('ZREM', seats, user) end
+  end
+  return #over
+end
+
+-- The end of every script: what the call changed is written once a tenant.
+local function done(replies)
+  for _, st in pairs(tenants) do
+    local m = st.minute
+    if m and m.dirty then
+      redis.call('HSET', st.m, 'at', int(m.at), 'use', m.use, 'peak', m.peak, 'denied', m.denied)
+    end
+    if st.due < math.huge then redis.call('ZADD', DUE, 'LT', st.due, st.name) end
+  end
+  redis.call('HSET', META, 'hwm', int(NOW))
+  return cmsgpack.pack(replies)
+end

@@ -1,0 +1,58 @@
+-- Purpose: put a tenant's policy into force, if it is newer than the one that stands.  A change that ends
+--        leases (another tariff, the contract's end, a suspension, a trial that ran out) opens a new
+--        term: a lease of an earlier term is over since the cut, whenever it is next looked at.
+-- KEYS, ARGV: prelude.lua.  Operation: {tenant, name, version, tariff or "", cap, ttl, since, suspended
+--        or 0, trial or 0, open add-ons "a b", {user, "product product", ...}, {key hash, grant, ...}}
+-- Returns {"projected", 1} or {"projected", 0} where a newer version stands.
+
+local CUTS_MAX = 64
+local CHUNK = 1000
+
+local function write_pairs(key, prefix, list)
+  for from = 1, #list, CHUNK do
+    local args = {}
+    for i = from, math.min(from + CHUNK - 1, #list), 2 do
+      args[#args + 1] = prefix .. list[i]
+      args[#args + 1] = list[i + 1]
+    end
+    redis.call('HSET', key, unpack(args))
+  end
+end
+
+local function cut_reason(st, op)
+  if st.trial and st.trial <= NOW and op[9] ~= st.trial then return st.trial, 'trial_expired' end
+  if st.tariff ~= '' and op[4] == '' then return NOW, 'contract_ended' end
+  if st.tariff ~= '' and op[4] ~= st.tariff then return NOW, 'tariff_switched' end
+  if op[8] > 0 and not st.suspended then return NOW, 'suspended' end
+  return nil
+end
+
+local function project(op)
+  local st = tenant_at(op[1])
+  if st.version and st.version >= op[3] then return {'projected', 0} end
+  local term, cuts = st.term or 1, st.cuts and cmsgpack.unpack(st.cuts) or {}
+  if st.name then
+    minute(st)  -- the sample of a minute that is over belongs to the old capacity
+    local at, reason = cut_reason(st, op)
+    if at then
+      term = term + 1
+      cuts[#cuts + 1] = {term, at, reason}
+      if #cuts > CUTS_MAX then table.remove(cuts, 1) end
+    end
+  end
+  redis.call('DEL', st.t, st.b)
+  redis.call('HSET', st.t, 'name', op[2], 'v', op[3], 'tariff', op[4], 'cap', op[5], 'ttl', op[6],
+    'since', op[7], 'open', op[10], 'term', term, 'cuts', cmsgpack.pack(cuts))
+  if op[8] > 0 then redis.call('HSET', st.t, 'suspended', op[8]) end
+  if op[9] > 0 then redis.call('HSET', st.t, 'trial', op[9]) end
+  write_pairs(st.b, '', op[11])
+  write_pairs(st.t, 'k:', op[12])
+  local was = st.cap
+  st.name, st.cap = op[2], op[5]
+  if was ~= op[5] then changed(st) end
+  return {'projected', 1}
+end
+
+local replies = {}
+for i, op in ipairs(OPS) do replies[i] = project(op) end
+return done(replies)

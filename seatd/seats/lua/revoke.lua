@@ -1,0 +1,33 @@
+-- Purpose: end leases by the vendor's or the customer's word.  The seat is free once its client cannot
+--        believe in it any more; forced, at once.
+-- KEYS, ARGV: prelude.lua.  Operation: {tenant, lease or "", user or "", only of this kind or "",
+--        force 0|1}; the lease is looked up where one is named, else the user's.
+-- Returns {"revoked", lease, user, free_at} | not_found | unknown_tenant
+
+local function revoke(op)
+  local st, lease, user = tenant_at(op[1]), op[2], op[3]
+  if not st.name then return {'unknown_tenant'} end
+  if lease ~= '' then
+    local meaning = redis.call('HGET', st.x, lease)
+    if not meaning then return {'not_found'} end
+    user = cmsgpack.unpack(meaning)[3]
+  end
+  local rec, expires = load_lease(st, user), 0
+  if rec then rec, expires = settle(st, user, rec) end
+  if not rec or (lease ~= '' and rec[LEASE] ~= lease) then return {'not_found'} end
+  if op[4] ~= '' and rec[KIND] ~= op[4] then return {'not_found'} end
+  if rec[ENDED] == '' then
+    finish(st, user, rec, 'revoked', math.max(rec[GRANTED], math.min(NOW, expires)), expires)
+  end
+  if op[5] == 1 then
+    free(st, user, rec)
+    return {'revoked', rec[LEASE], user, NOW}
+  end
+  save_lease(st, user, rec)
+  look_again(st, expires + Q)
+  return {'revoked', rec[LEASE], user, expires + Q}
+end
+
+local replies = {}
+for i, op in ipairs(OPS) do replies[i] = revoke(op) end
+return done(replies)

@@ -1,0 +1,90 @@
+"""Make and check receipts: what only seatd can issue and a client hands back to renew or release.
+
+A receipt is `base64url(version, key id, mac, payload)`: a truncated HMAC-SHA-256 (RFC 2104, 16 bytes,
+RFC 2104 section 5 allows half the hash) over the MessagePack payload.  It hides nothing; it proves that
+seatd granted exactly this.  Keys are passed in; this module knows neither SQL nor a clock.
+"""
+
+import hashlib
+import hmac
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import msgpack
+
+from seatd.model import Refusal
+
+VERSION: Final = 1
+MAC_BYTES: Final = 16
+KEY_ID_BYTES: Final = 4
+RECEIPT_MAX: Final = 1_200  # characters: four ids of 128 and the rest fit
+_HEAD: Final = 1 + KEY_ID_BYTES + MAC_BYTES
+
+
+class Receipt(NamedTuple):
+    """What was granted: `start_ms`, `expires_ms` in UTC epoch, `cap` the tenant's at the first grant."""
+
+    tenant: str
+    user: str
+    client: str
+    lease: str
+    start_ms: int
+    expires_ms: int
+    kind: str
+    cap: int
+
+
+@dataclass(frozen=True, slots=True)
+class Keyring:
+    """The keys that make (`signing`) and check (all) receipts: key id (4 bytes) -> secret (32 bytes)."""
+
+    signing: bytes
+    keys: Mapping[bytes, bytes]
+
+    def __repr__(self) -> str:
+        """Name the keys, never show them."""
+        return f"Keyring({len(self.keys)} keys)"
+
+
+def _mac(secret: bytes, payload: bytes) -> bytes:
+    return hmac.digest(secret, payload, hashlib.sha256)[:MAC_BYTES]
+
+
+def seal(keyring: Keyring, receipt: Receipt) -> str:
+    """Make the receipt's text, signed with the ring's signing key."""
+    payload = msgpack.packb(tuple(receipt))
+    mac = _mac(keyring.keys[keyring.signing], payload)
+    return urlsafe_b64encode(bytes([VERSION]) + keyring.signing + mac + payload).rstrip(b"=").decode()
+
+
+def _wrong(reason: str) -> Refusal:
+    return Refusal("receipt_invalid", errors=[{"field": "receipt", "reason": reason}])
+
+
+def unseal(keyring: Keyring, text: str, *, tenant: str, lease: str) -> Receipt:
+    """Check a receipt that came back, for a lease of a tenant.
+
+    Raises `Refusal` `receipt_invalid` where it is malformed, not ours, or another tenant's or lease's.
+    """
+    if not 0 < len(text) <= RECEIPT_MAX:
+        raise _wrong("malformed")
+    try:
+        raw = urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
+    except ValueError:
+        raise _wrong("malformed") from None
+    key_id, mac, payload = raw[1 : 1 + KEY_ID_BYTES], raw[1 + KEY_ID_BYTES : _HEAD], raw[_HEAD:]
+    secret = keyring.keys.get(key_id)
+    if not raw or raw[0] != VERSION or secret is None or not hmac.compare_digest(mac, _mac(secret, payload)):
+        raise _wrong("not ours")
+    # Base64 has spare bits at its end; only the one text that was issued is the receipt.
+    if urlsafe_b64encode(raw).rstrip(b"=").decode() != text:
+        raise _wrong("malformed")
+    fields = msgpack.unpackb(payload)
+    if len(fields) != len(Receipt._fields):  # a later version's, made with the same key
+        raise _wrong("not ours")
+    receipt = Receipt(*fields)
+    if receipt.tenant != tenant or receipt.lease != lease:
+        raise _wrong("not this lease's")
+    return receipt

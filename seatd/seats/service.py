@@ -1,0 +1,279 @@
+"""Acquire, renew, release, revoke, look, sweep: what the seat plane does for its callers.
+
+Handlers call these methods; they hand operations to the batchers and turn the scripts' answers into
+leases or refusals.  No SQL here: what a store does not know is asked of the account plane through the
+two hooks, `project` (a tenant's policy) and `open_epoch` (a partition's epoch).
+"""
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import msgpack
+
+from seatd.model import Policy, Refusal
+from seatd.seats.batch import RETRY_AFTER_MS, Batcher, store_unavailable
+from seatd.seats.model import Acquire, Caller, Fullness, Lease, Sitting
+from seatd.seats.receipts import Keyring, Receipt, seal, unseal
+from seatd.seats.store import Answer, Store, StoreAwayError, UnopenedError, policy_operation
+from seatd.telemetry import log
+
+SWEEP_EVERY_S: Final = 0.5
+SWEEP_TENANTS: Final = 64
+SWEEP_LEASES: Final = 256
+UNKNOWN_FOR_S: Final = 2.0
+UNKNOWN_MAX: Final = 4_096
+
+Project = Callable[[str], Awaitable[bool]]
+"""Put a tenant's policy into force; False where the account plane knows no such tenant."""
+OpenEpoch = Callable[[int], Awaitable[None]]
+"""Open an epoch of a partition; raises `Refusal` where the account plane cannot be asked."""
+
+
+def _forbidden() -> Refusal:
+    return Refusal("forbidden", "This key does not open the client routes.")
+
+
+def _refusals() -> Mapping[str, Callable[[Answer], Refusal]]:
+    return {
+        "unauthorized": lambda _: Refusal("unauthorized"),
+        "forbidden": lambda _: _forbidden(),
+        "no_seat": _no_seat,
+        "seat_elsewhere": lambda a: Refusal("seat_elsewhere", client=a[1], since_ms=a[2]),
+        "not_named": lambda a: Refusal("not_named", product=a[1]),
+        "addon_not_named": lambda a: Refusal("addon_not_named", product=a[1]),
+        "suspended": lambda a: Refusal("suspended", since_ms=a[1]),
+        "trial_expired": lambda a: Refusal("trial_expired", since_ms=a[1]),
+        "no_tariff": lambda a: Refusal("no_tariff", since_ms=a[1]),
+        "request_id_reused": lambda _: Refusal("request_id_reused"),
+        "lease_gone": lambda a: Refusal("lease_gone", reason=a[1]),
+        "conflict": _own_lease_ended,
+        "stream_full": lambda _: store_unavailable(),
+        "busy": lambda _: Refusal("busy", retry_after_ms=RETRY_AFTER_MS),
+        "not_found": lambda _: Refusal("not_found"),
+        "unknown_tenant": lambda _: Refusal("unauthorized"),
+    }
+
+
+def _no_seat(answer: Answer) -> Refusal:
+    in_use, capacity, next_expiry_ms, now_ms, q_ms = answer[1:]
+    wait_ms = max(next_expiry_ms + q_ms - now_ms, 1_000) if next_expiry_ms else 60_000
+    return Refusal(
+        "no_seat",
+        f"All {capacity} seats are taken.",
+        capacity=capacity,
+        in_use=in_use,
+        waiting=0,
+        next_expiry_ms=next_expiry_ms,
+        retry_after_ms=min(wait_ms, 60_000),
+    )
+
+
+def _own_lease_ended(answer: Answer) -> Refusal:
+    return Refusal(
+        "conflict",
+        "This user's own lease was ended and its client may still believe in the seat; it is free again soon.",
+        reason=answer[1],
+        retry_after_ms=max(answer[2] - answer[3], 1),
+    )
+
+
+_REFUSALS: Final = _refusals()
+
+
+def fingerprint(wanted: Acquire) -> str:
+    """Digest what a request id stands for: the same id with another digest is another request."""
+    content = (wanted.addons, wanted.takeover, sorted(wanted.labels.items()))
+    return hashlib.blake2b(msgpack.packb(content), digest_size=8).hexdigest()
+
+
+def _new_lease_id() -> str:
+    # Base32: an id that starts with a dash would be taken for a flag on a command line.
+    return base64.b32encode(secrets.token_bytes(15)).decode().lower()
+
+
+class Seats:
+    """The seat plane's use cases over one batcher a partition."""
+
+    def __init__(
+        self,
+        store: Store,
+        batchers: list[Batcher],
+        keyring: Keyring,
+        *,
+        project: Project,
+        open_epoch: OpenEpoch,
+    ) -> None:
+        """Serve from `store` (for reads outside the batch) and `batchers`, one a partition."""
+        self._store = store
+        self._batchers = batchers
+        self.keyring = keyring
+        self._project = project
+        self._open_epoch = open_epoch
+        self._opening: dict[int, asyncio.Lock] = {b.partition: asyncio.Lock() for b in batchers}
+        self._projecting: dict[str, asyncio.Task[bool]] = {}
+        self._unknown: dict[str, float] = {}
+
+    # -- for clients ------------------------------------------------------------------------------
+
+    async def acquire(self, caller: Caller, wanted: Acquire) -> Lease:
+        """Take or extend the user's seat; raises `Refusal` with the code that says why not."""
+        operation = (
+            caller.tenant,
+            caller.key_hash,
+            wanted.user,
+            wanted.client,
+            wanted.request_id,
+            fingerprint(wanted),
+            int(wanted.takeover),
+            False if wanted.addons is None else wanted.addons,
+            _new_lease_id(),
+            dict(wanted.labels) or False,
+        )
+        answer = await self._answer("acquire", operation)
+        created, lease, start_ms, expires_ms, ttl_ms, kind, cap, addons = answer[1:]
+        receipt = Receipt(caller.tenant, wanted.user, wanted.client, lease, start_ms, expires_ms, kind, cap)
+        return self._lease(receipt, ttl_ms, tuple(addons), created=bool(created))
+
+    async def renew(self, caller: Caller, lease: str, receipt_text: str) -> Lease:
+        """Extend a lease by its receipt; raises `Refusal` `lease_gone` with the reason where it is lost."""
+        held = unseal(self.keyring, receipt_text, tenant=caller.tenant, lease=lease)
+        operation = (caller.tenant, caller.key_hash, lease, held.user, held.start_ms, held.expires_ms)
+        start_ms, expires_ms, ttl_ms, kind, cap = (await self._answer("renew", operation))[1:]
+        renewed = held._replace(start_ms=start_ms, expires_ms=expires_ms, kind=kind, cap=cap)
+        return self._lease(renewed, ttl_ms, (), created=False)
+
+    async def release(self, caller: Caller, lease: str, receipt_text: str) -> bool:
+        """Give a seat back; True where that ended or freed something.  A lost lease is no error."""
+        held = unseal(self.keyring, receipt_text, tenant=caller.tenant, lease=lease)
+        operation = (caller.tenant, caller.key_hash, lease, held.user, held.start_ms)
+        return bool((await self._answer("release", operation))[1])
+
+    async def addon_user(self, caller: Caller, lease: str, product: str) -> str:
+        """Tell whose lease it is, where that user is named for the add-on; else raises `Refusal`."""
+        answer = await self._answer("inspect", (caller.tenant, "addon", caller.key_hash, lease, product))
+        if answer[0] == "addon_not_named":
+            raise Refusal("addon_not_named", product=product)
+        return str(answer[1])
+
+    def _lease(self, receipt: Receipt, ttl_ms: int, addons: tuple[str, ...], *, created: bool) -> Lease:
+        return Lease(
+            tenant=receipt.tenant,
+            user=receipt.user,
+            client=receipt.client,
+            lease=receipt.lease,
+            start_ms=receipt.start_ms,
+            expires_ms=receipt.expires_ms,
+            ttl_ms=ttl_ms,
+            renew_after_ms=ttl_ms // 3,
+            kind=receipt.kind,
+            receipt=seal(self.keyring, receipt),
+            addons=addons,
+            created=created,
+        )
+
+    # -- for the account plane --------------------------------------------------------------------
+
+    async def put_policy(self, policy: Policy) -> bool:
+        """Put a policy into force; False where a newer one stands.  Raises `Refusal` where the store is away."""
+        answer = await self._answer("project", policy_operation(policy))
+        self._unknown.pop(policy.tenant, None)
+        return bool(answer[1])
+
+    async def revoke(self, tenant: str, lease: str, *, force: bool = False) -> tuple[str, int]:
+        """End a lease; returns its user and the instant its seat is free.  Raises `Refusal` `not_found`."""
+        answer = await self._answer("revoke", (tenant, lease, "", "", int(force)))
+        return str(answer[2]), int(answer[3])
+
+    async def revoke_user(self, tenant: str, user: str, kind: str) -> bool:
+        """End the user's lease of that kind, if there is one."""
+        try:
+            await self._answer("revoke", (tenant, "", user, kind, 0))
+        except Refusal as refusal:
+            if refusal.code != "not_found":
+                raise
+            return False
+        return True
+
+    async def fullness(self, tenant: str) -> Fullness:
+        """Tell how full a tenant is now."""
+        known, in_use, capacity, version, _ = (await self._answer("inspect", (tenant, "status")))[1:]
+        return Fullness(bool(known), in_use, capacity, version)
+
+    async def sitting(self, tenant: str, start: int, most: int) -> tuple[list[Sitting], int | None]:
+        """List who sits, from rank `start`; returns the rows and the rank to go on from, None at the end."""
+        answer = await self._answer("inspect", (tenant, "who", start, most))
+        rows = [Sitting(*row) for row in answer[3]]
+        return rows, start + most if start + most < answer[2] else None
+
+    # -- the way to the store ---------------------------------------------------------------------
+
+    async def _answer(self, verb: str, operation: tuple[Any, ...]) -> Answer:
+        """Submit, and where the store lacks an epoch or a policy, bring it and submit once more."""
+        tenant = operation[0]
+        batcher = self._batchers[self._store.partition_of(tenant)]
+        answer = await self._opened(batcher, verb, operation)
+        if answer[0] == "unknown_tenant" and await self._bring(tenant):
+            answer = await self._opened(batcher, verb, operation)
+        refuse = _REFUSALS.get(answer[0])
+        if refuse is None or (verb == "inspect" and answer[0] == "addon_not_named"):
+            return answer
+        raise refuse(answer)
+
+    async def _opened(self, batcher: Batcher, verb: str, operation: tuple[Any, ...]) -> Answer:
+        try:
+            return await batcher.submit(verb, operation)
+        except UnopenedError:
+            async with self._opening[batcher.partition]:
+                await self._open_epoch(batcher.partition)
+        try:
+            return await batcher.submit(verb, operation)
+        except UnopenedError:
+            raise store_unavailable() from None
+
+    async def _bring(self, tenant: str) -> bool:
+        """Have a tenant projected, once for all who ask at the same time; remember who is unknown, briefly."""
+        if self._unknown.get(tenant, 0.0) > time.monotonic():
+            return False
+        task = self._projecting.get(tenant)
+        if task is None:
+            task = asyncio.ensure_future(self._project(tenant))
+            self._projecting[tenant] = task
+            task.add_done_callback(lambda _: self._projecting.pop(tenant, None))
+        known = await asyncio.shield(task)
+        if not known:
+            if len(self._unknown) >= UNKNOWN_MAX:
+                self._unknown.clear()
+            self._unknown[tenant] = time.monotonic() + UNKNOWN_FOR_S
+        return known
+
+    # -- the sweeper ------------------------------------------------------------------------------
+
+    async def sweep_for_ever(self) -> None:
+        """End what ran out, in bounded steps, until cancelled."""
+        while True:
+            for batcher in self._batchers:
+                with contextlib.suppress(Refusal, UnopenedError, StoreAwayError):
+                    while await self.sweep_once(batcher):
+                        pass
+            await asyncio.sleep(SWEEP_EVERY_S)
+
+    async def sweep_once(self, batcher: Batcher) -> bool:
+        """Sweep the tenants of a partition that are due; True where more is waiting."""
+        now_ms = await self._store.now_ms()
+        due = await self._store.due(batcher.partition, now_ms, SWEEP_TENANTS)
+        if not due:
+            return False
+        answers = await asyncio.gather(
+            *(batcher.submit("sweep", (name, name, SWEEP_LEASES)) for name in due), return_exceptions=True
+        )
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                log.debug("sweep failed", error=str(answer))
+                return False
+        return len(due) == SWEEP_TENANTS or any(answer[2] for answer in answers if isinstance(answer, list))

@@ -1,0 +1,261 @@
+"""The seat store: one typed method a script; owns the key names and the connection's rules.
+
+A script that may have run is never sent again: the client library's retries are off, and only
+NOSCRIPT, which says that nothing ran, is answered by loading and sending once more.  What a failed
+call means to its callers is the batcher's business.
+"""
+
+import asyncio
+import hashlib
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, Final, cast
+
+import msgpack
+from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+from seatd.model import Policy, UsageEvent
+
+TENANT_KEYS: Final = ("t", "b", "s", "v", "l", "x", "f", "m")
+PREFIX: Final = "seatd"
+
+Operation = tuple[Any, ...]
+"""One operation of a script; its first item is the tenant's id (the store turns it into a number)."""
+Answer = list[Any]
+
+
+class StoreAwayError(Exception):
+    """The store did not answer, or answered that it cannot serve now; the script may have run."""
+
+
+class UnopenedError(Exception):
+    """The partition has no epoch: nothing ran."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOptions:
+    """How the store is spoken to: waits in milliseconds, `q_ms` the lock delay, `clock_offset_ms` for tests."""
+
+    partitions: int = 1
+    q_ms: int = 500
+    stream_max: int = 1_000_000
+    timeout_ms: int = 800
+    connect_timeout_ms: int = 500
+    clock_offset_ms: int = 0
+
+
+def _scripts() -> dict[str, bytes]:
+    folder = files("seatd.seats") / "lua"
+    prelude = (folder / "prelude.lua").read_bytes()
+    verbs = ("acquire", "renew", "release", "revoke", "sweep", "project", "inspect")
+    scripts = {verb: prelude + b"\n" + (folder / f"{verb}.lua").read_bytes() for verb in verbs}
+    scripts["open"] = (folder / "open.lua").read_bytes()
+    return scripts
+
+
+SCRIPTS: Final = _scripts()
+_SHA: Final = {verb: hashlib.sha1(text, usedforsecurity=False).hexdigest() for verb, text in SCRIPTS.items()}
+
+
+def connect(url: str, options: StoreOptions) -> AbstractConnection:
+    """Make a connection to the store at `url` (`redis://`, `rediss://`, `unix://`) that never retries by itself.
+
+    Nothing is sent yet.  The one wait that it bounds itself is the connect; `Store` bounds the rest.
+    """
+    pool = ConnectionPool.from_url(
+        url,
+        retry=Retry(NoBackoff(), 0),
+        socket_connect_timeout=options.connect_timeout_ms / 1000,
+        decode_responses=False,
+        protocol=2,
+    )
+    return pool.connection_class(**pool.connection_kwargs)
+
+
+class Store:
+    """The scripts of the seat plane over one connection; use from one task at a time.
+
+    Every method raises `StoreAwayError` where the store is away and `UnopenedError` where the partition
+    has no epoch yet.
+    """
+
+    def __init__(self, connection: AbstractConnection, options: StoreOptions) -> None:
+        self._connection = connection
+        self.options = options
+
+    def partition_of(self, tenant: str) -> int:
+        """Tell which partition a tenant lives in."""
+        return zlib.crc32(tenant.encode()) % self.options.partitions
+
+    @staticmethod
+    def partition_keys(partition: int) -> list[str]:
+        """Name the keys of a partition: meta, usage stream, due."""
+        return [f"{PREFIX}:{{p{partition:02}}}:{name}" for name in ("meta", "events", "due")]
+
+    @staticmethod
+    def tenant_keys(partition: int, tenant: str) -> list[str]:
+        """Name the keys of a tenant, in the order that the scripts' prelude tells."""
+        return [f"{PREFIX}:{{p{partition:02}}}:{name}:{tenant}" for name in TENANT_KEYS]
+
+    async def run(
+        self, partition: int, calls: Sequence[tuple[str, Sequence[Operation]]]
+    ) -> list[list[Answer]]:
+        """Send the calls (verb, operations) in one round trip; answers come a call, in order."""
+        commands = [self._command(partition, verb, operations) for verb, operations in calls]
+        replies = await self._send(commands)
+        missing = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if missing:  # NOSCRIPT says that nothing ran, so these, and only these, are sent again
+            await self.load()
+            for i, reply in zip(missing, await self._send([commands[i] for i in missing]), strict=True):
+                replies[i] = reply
+        return [self._decoded(verb, reply) for (verb, _), reply in zip(calls, replies, strict=True)]
+
+    def _command(self, partition: int, verb: str, operations: Sequence[Operation]) -> list[Any]:
+        numbers: dict[str, int] = {}
+        packed = [(numbers.setdefault(op[0], len(numbers) + 1), *op[1:]) for op in operations]
+        keys = self.partition_keys(partition)
+        for tenant in numbers:
+            keys += self.tenant_keys(partition, tenant)
+        options = self.options
+        settings = msgpack.packb((options.q_ms, options.clock_offset_ms, options.stream_max))
+        return ["EVALSHA", _SHA[verb], len(keys), *keys, settings, msgpack.packb(packed)]
+
+    async def _send(self, commands: Sequence[list[Any]]) -> list[Any]:
+        connection = self._connection
+        try:
+            async with asyncio.timeout(self.options.timeout_ms / 1000):
+                # An idle connection that has something to read was closed, or is out of step.
+                if connection.is_connected and await connection.can_read():
+                    await connection.disconnect(nowait=True)
+                await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+                return [await self._reply() for _ in commands]
+        except BaseException as error:
+            # The reply of a call that was cut off must never be read as the next one's.
+            await connection.disconnect(nowait=True)
+            if isinstance(error, (RedisError, OSError, TimeoutError, asyncio.IncompleteReadError)):
+                raise StoreAwayError(f"{type(error).__name__}: {error}") from error
+            raise
+
+    async def _reply(self) -> Any:
+        try:
+            return await self._connection.read_response()
+        except ResponseError as error:  # this command's answer, not the connection's end
+            return error
+
+    @staticmethod
+    def _decoded(verb: str, reply: Any) -> list[Answer]:
+        if isinstance(reply, RedisError):
+            raise StoreAwayError(f"{verb}: {reply}") from reply
+        answers = msgpack.unpackb(reply)
+        if answers and answers[0] == "unopened":
+            raise UnopenedError(verb)
+        return list(answers)
+
+    async def load(self) -> None:
+        """Load every script."""
+        for reply in await self._send([["SCRIPT", "LOAD", text] for text in SCRIPTS.values()]):
+            if isinstance(reply, RedisError):
+                raise StoreAwayError(str(reply))
+
+    async def open_epoch(self, partition: int, epoch: int) -> int:
+        """Open an epoch unless one is open; returns the one that is open now."""
+        script = SCRIPTS["open"]
+        return int(await self._one(["EVAL", script, 1, self.partition_keys(partition)[0], epoch]))
+
+    async def _one(self, command: list[Any]) -> Any:
+        (reply,) = await self._send([command])
+        if isinstance(reply, RedisError):
+            raise StoreAwayError(str(reply))
+        return reply
+
+    async def due(self, partition: int, now_ms: int, most: int) -> list[str]:
+        """Name up to `most` tenants that want to be swept by `now_ms`, the longest due first."""
+        key = self.partition_keys(partition)[2]
+        reply = await self._one(["ZRANGEBYSCORE", key, "-inf", now_ms, "LIMIT", 0, most])
+        return [name.decode() for name in reply]
+
+    async def now_ms(self) -> int:
+        """Read the store's clock."""
+        seconds, micros = await self._one(["TIME"])
+        return int(seconds) * 1000 + int(micros) // 1000 + self.options.clock_offset_ms
+
+    async def events(self, partition: int, after: str, most: int) -> list[UsageEvent]:
+        """Read up to `most` usage events after the stream id `after` (`0-0`: from the beginning)."""
+        reply = await self._one(
+            ["XRANGE", self.partition_keys(partition)[1], f"({after}", "+", "COUNT", most]
+        )
+        return [_event(partition, entry) for entry in reply]
+
+    async def trim(self, partition: int, upto: str) -> None:
+        """Drop the events up to and including the stream id `upto`: they are committed elsewhere."""
+        milliseconds, _, sequence = upto.partition("-")
+        first_kept = f"{milliseconds}-{int(sequence) + 1}"
+        await self._one(["XTRIM", self.partition_keys(partition)[1], "MINID", first_kept])
+
+    async def backlog(self, partition: int) -> int:
+        """Count the events that wait in the stream."""
+        return int(await self._one(["XLEN", self.partition_keys(partition)[1]]))
+
+    async def keep(self, name: str, value: bytes) -> None:
+        """Keep a small sealed value beside the seats, so that a start needs no SQL."""
+        await self._one(["SET", f"{PREFIX}:kept:{name}", value])
+
+    async def kept(self, name: str) -> bytes | None:
+        """Read what `keep` kept; None where there is nothing."""
+        return cast("bytes | None", await self._one(["GET", f"{PREFIX}:kept:{name}"]))
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._connection.disconnect(nowait=True)
+
+
+def _event(partition: int, entry: Any) -> UsageEvent:
+    stream_id, fields = entry[0].decode(), dict(zip(entry[1][::2], entry[1][1::2], strict=True))
+    kind, tenant, at_ms, *rest = msgpack.unpackb(fields[b"e"])
+    details: dict[str, Any] = {}
+    if kind == "started":
+        lease, user, tariff, labels = rest
+        details = {"lease": lease, "user": user, "tariff": tariff, "labels": labels or {}}
+    elif kind == "ended":
+        details = dict(zip(("lease", "user", "reason"), rest, strict=True))
+    elif kind == "denied":
+        details = dict(zip(("user", "reason"), rest, strict=True))
+    else:
+        details = {"numbers": tuple(rest)}
+    return UsageEvent(
+        partition, int(fields[b"p"]), int(fields[b"s"]), stream_id, kind, tenant, at_ms, **details
+    )
+
+
+def policy_operation(policy: Policy) -> Operation:
+    """Lay a policy out as the project script reads it."""
+    bindings = [part for user, products in policy.bindings.items() for part in (user, " ".join(products))]
+    keys = [
+        part
+        for key_hash, grant in policy.keys.items()
+        for part in (key_hash, f"{grant.scope} {grant.expires_ms or 0} {grant.id}")
+    ]
+    return (
+        policy.tenant,
+        policy.tenant,
+        policy.version,
+        policy.tariff or "",
+        policy.cap,
+        policy.ttl_ms,
+        policy.no_tariff_since_ms,
+        policy.suspended_since_ms or 0,
+        policy.trial_until_ms or 0,
+        " ".join(policy.open_addons),
+        bindings,
+        keys,
+    )
+
+
+def partitions(options: StoreOptions) -> Iterable[int]:
+    """List the partitions."""
+    return range(options.partitions)
