@@ -132,7 +132,7 @@ class EmbeddedStore:
     async def _start(self) -> None:
         self.socket.unlink(missing_ok=True)
         with (self.folder / "store.log").open("ab") as log_file:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: ASYNC220 - forks once, at start
                 self._command(),
                 stdin=subprocess.DEVNULL,
                 stdout=log_file,
@@ -171,7 +171,7 @@ class EmbeddedStore:
         """End the store that a seatd which was killed left behind, and wait until its file is at rest."""
         try:
             pid = int((self.folder / "store.pid").read_text())
-            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+            command = _command_of(pid)
         except (OSError, ValueError):
             return
         if os.fsencode(self.socket) not in command:  # another process has the number now
@@ -197,6 +197,10 @@ class EmbeddedStore:
             except (OSError, TimeoutError) as error:
                 log.error("store does not start again", error=str(error))
                 await asyncio.sleep(1)
+
+
+def _command_of(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def _alive(pid: int) -> bool:

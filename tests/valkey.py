@@ -20,7 +20,7 @@ class ValkeyServer:
         self.socket = self.folder / "s"
         self.url = f"unix://{self.socket}"
         self.appendonly = appendonly
-        self.process: subprocess.Popen | None = None
+        self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         command = [find_binary(), "--port", "0", "--unixsocket", str(self.socket), "--dir", str(self.folder)]
@@ -39,7 +39,7 @@ class ValkeyServer:
             try:
                 with self.client() as client:
                     client.ping()
-                return
+                    return
             except redis.exceptions.ConnectionError:
                 assert time.monotonic() < deadline, (self.folder / "log").read_text()
                 time.sleep(0.01)

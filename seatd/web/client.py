@@ -1,0 +1,181 @@
+"""The public listener: acquire, renew, release, ask for an add-on.  Decode, call, encode."""
+
+import hashlib
+import time
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, Final
+
+from aiohttp import web
+from msgspec import Meta, Struct
+
+import seatd
+from seatd.model import ID_PATTERN, LABELS_MAX, Refusal, Scope, invalid, is_id
+from seatd.seats.model import Acquire, Caller, Lease
+from seatd.seats.receipts import RECEIPT_MAX
+from seatd.seats.service import Seats
+from seatd.telemetry import REQUEST_SECONDS, REQUESTS
+from seatd.web.codec import Body, respond
+from seatd.web.problems import CODE, problems
+from seatd.web.problems import response as refused
+
+BODY_MAX: Final = 64 * 1024
+KEY_MAX: Final = 320
+ADDONS_MAX: Final = 64
+FEATURES: Final = ("acquire", "renew", "release", "addons", "takeover", "request_id", "labels", "msgpack")
+
+SEATS: Final = web.AppKey("seats", Seats)
+KEY_USED: Final[web.AppKey[Callable[[str], None]]] = web.AppKey("key_used")
+"""Told the SHA-256 of a key whenever it opened something."""
+
+Id = Annotated[str, Meta(pattern=ID_PATTERN)]
+Text = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]*\Z")]
+
+
+class AcquireBody(Struct, forbid_unknown_fields=True):
+    """What a client sends to take a seat."""
+
+    user: Id
+    client: Id
+    request_id: Id | None = None
+    addons: Annotated[list[Id], Meta(max_length=ADDONS_MAX)] | None = None
+    takeover: bool = False
+    labels: Annotated[dict[Id, Text], Meta(max_length=LABELS_MAX)] | None = None
+
+
+class RenewBody(Struct, forbid_unknown_fields=True):
+    """What a client sends to renew."""
+
+    receipt: Annotated[str, Meta(max_length=RECEIPT_MAX)]
+
+
+_ACQUIRE: Final = Body(AcquireBody)
+_RENEW: Final = Body(RenewBody)
+
+
+def bearer(request: web.Request) -> str:
+    """Read the key of a request; raises `Refusal` `unauthorized` where there is none that could be one."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    token = token.strip()
+    if scheme.lower() != "bearer" or not 0 < len(token) <= KEY_MAX or not token.isascii():
+        raise Refusal("unauthorized")
+    return token
+
+
+def caller_of(request: web.Request) -> Caller:
+    """Read who calls from the client key, which names its tenant; whether it is valid the store decides."""
+    token = bearer(request)
+    kind, _, rest = token.partition(".")
+    if kind in {"sa", "sb", "st"}:
+        raise Refusal("forbidden", f"A client route takes a key of scope {Scope.CLIENT}.")
+    tenant, _, secret = rest.rpartition(".")
+    if kind != "sc" or not is_id(tenant) or not secret:
+        raise Refusal("unauthorized")
+    return Caller(tenant, hashlib.sha256(token.encode()).hexdigest())
+
+
+def _granted(lease: Lease) -> dict[str, Any]:
+    return {
+        "lease": lease.lease,
+        "tenant": lease.tenant,
+        "user": lease.user,
+        "client": lease.client,
+        "tariff": lease.kind,
+        "addons": list(lease.addons),
+        "started_ms": lease.start_ms,
+        "expires_ms": lease.expires_ms,
+        "ttl_ms": lease.ttl_ms,
+        "renew_after_ms": lease.renew_after_ms,
+        "receipt": lease.receipt,
+    }
+
+
+def _renewed(lease: Lease) -> dict[str, Any]:
+    return {
+        "lease": lease.lease,
+        "expires_ms": lease.expires_ms,
+        "ttl_ms": lease.ttl_ms,
+        "renew_after_ms": lease.renew_after_ms,
+        "receipt": lease.receipt,
+    }
+
+
+async def _acquire(request: web.Request) -> web.Response:
+    caller = caller_of(request)
+    body = await _ACQUIRE.read(request)
+    wanted = Acquire(
+        user=body.user,
+        client=body.client,
+        request_id=body.request_id or "",
+        takeover=body.takeover,
+        addons=None if body.addons is None else tuple(dict.fromkeys(body.addons)),
+        labels=body.labels or {},
+    )
+    lease = await request.app[SEATS].acquire(caller, wanted)
+    request.app[KEY_USED](caller.key_hash)
+    return respond(request, _granted(lease), 201 if lease.created else 200)
+
+
+async def _renew(request: web.Request) -> web.Response:
+    caller = caller_of(request)
+    body = await _RENEW.read(request)
+    lease = await request.app[SEATS].renew(caller, request.match_info["lease"], body.receipt)
+    request.app[KEY_USED](caller.key_hash)
+    return respond(request, _renewed(lease))
+
+
+async def _release(request: web.Request) -> web.Response:
+    caller = caller_of(request)
+    receipt = request.headers.get("Seat-Receipt")
+    if receipt is None:
+        raise invalid("Seat-Receipt", "the header is missing")
+    await request.app[SEATS].release(caller, request.match_info["lease"], receipt)
+    return web.Response(status=204)
+
+
+async def _addon(request: web.Request) -> web.Response:
+    caller = caller_of(request)
+    product = request.match_info["product"]
+    if not is_id(product):
+        raise invalid("product", "must be 1 to 128 characters of A-Z a-z 0-9 . _ @ : + -")
+    user = await request.app[SEATS].addon_user(caller, request.match_info["lease"], product)
+    return respond(request, {"product": product, "user": user})
+
+
+async def _about(request: web.Request) -> web.Response:
+    return respond(request, {"version": seatd.__version__, "features": list(FEATURES)})
+
+
+def _measured(
+    op: str, handler: Callable[[web.Request], Awaitable[web.Response]]
+) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """Count and time the handler's answers, refusals included."""
+    seconds = REQUEST_SECONDS.labels(op)
+
+    async def measured(request: web.Request) -> web.Response:
+        began = time.perf_counter()
+        try:
+            answer = await handler(request)
+        except Refusal as refusal:
+            answer = refused(request, refusal)
+        REQUESTS.labels(op, answer.get(CODE, "ok")).inc()
+        seconds.observe(time.perf_counter() - began)
+        return answer
+
+    return measured
+
+
+def make_app(seats: Seats, key_used: Callable[[str], None]) -> web.Application:
+    """Make the public listener's application."""
+    app = web.Application(middlewares=[problems], client_max_size=BODY_MAX)
+    app[SEATS] = seats
+    app[KEY_USED] = key_used
+    app.add_routes(
+        [
+            web.get("/v1", _about),
+            web.post("/v1/leases", _measured("acquire", _acquire)),
+            web.post("/v1/leases/{lease}/renew", _measured("renew", _renew)),
+            web.delete("/v1/leases/{lease}", _measured("release", _release)),
+            web.get("/v1/leases/{lease}/addons/{product}", _measured("addon", _addon)),
+        ]
+    )
+    return app

@@ -1,0 +1,82 @@
+"""Decode what came, encode what goes: JSON and MessagePack, chosen by Content-Type and Accept."""
+
+import re
+from typing import Any, Final, Generic, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from seatd.model import Refusal, invalid
+
+JSON: Final = "application/json"
+MSGPACK: Final = "application/msgpack"
+_PATH: Final = re.compile(r" - at `(?:key in )?\$\.?([^`]*)`$")
+_NAMED: Final = re.compile(r"field `([^`]{1,128})`")
+
+T = TypeVar("T")
+
+_json_encode: Final = msgspec.json.Encoder().encode
+_msgpack_encode: Final = msgspec.msgpack.Encoder().encode
+
+
+def wants_msgpack(request: web.Request) -> bool:
+    """Tell whether the answer is MessagePack: what Accept names, else what the request is written in."""
+    accept = request.headers.get("Accept", "")
+    if MSGPACK in accept:
+        return True
+    if JSON in accept or "json" in accept:
+        return False
+    return request.content_type == MSGPACK
+
+
+def encode(body: Any, *, msgpack: bool) -> bytes:
+    """Encode an answer."""
+    return _msgpack_encode(body) if msgpack else _json_encode(body)
+
+
+def respond(request: web.Request, body: Any, status: int = 200) -> web.Response:
+    """Answer in the encoding the caller understands."""
+    msgpack = wants_msgpack(request)
+    return web.Response(
+        status=status, body=encode(body, msgpack=msgpack), content_type=MSGPACK if msgpack else JSON
+    )
+
+
+class Body(Generic[T]):
+    """Decodes one kind of request body, in either encoding.
+
+    Raises `Refusal`: `unsupported_media_type`, `too_large`, or `invalid_request` with the field and the reason.
+    """
+
+    def __init__(self, kind: type[T]) -> None:
+        self._json = msgspec.json.Decoder(kind)
+        self._msgpack = msgspec.msgpack.Decoder(kind)
+
+    async def read(self, request: web.Request, *, json_only: bool = False) -> T:
+        """Read and decode the body of a request."""
+        content_type = request.content_type if "Content-Type" in request.headers else JSON
+        if content_type == JSON:
+            decoder: msgspec.json.Decoder[T] | msgspec.msgpack.Decoder[T] = self._json
+        elif content_type == MSGPACK and not json_only:
+            decoder = self._msgpack
+        else:
+            allowed = JSON if json_only else f"{JSON} or {MSGPACK}"
+            raise Refusal("unsupported_media_type", f"The body must be {allowed}.")
+        raw = await request.read()
+        try:
+            return decoder.decode(raw)
+        except msgspec.ValidationError as error:
+            raise _misfit(str(error)) from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise invalid("body", f"is not well-formed {content_type}") from None
+
+
+def _misfit(message: str) -> Refusal:
+    """Say which field does not fit, and why; the value itself is not repeated."""
+    path = _PATH.search(message)
+    named = _NAMED.search(message)
+    field = path.group(1) if path and path.group(1) else named.group(1) if named else "body"
+    reason = _PATH.sub("", message)
+    if "matching regex" in reason:
+        reason = "must be 1 to 128 characters of A-Z a-z 0-9 . _ @ : + -"
+    return invalid(field, reason)
