@@ -1,0 +1,205 @@
+"""Read a history file: JSON lines to events, strictly, every error with its file and line.
+
+Nothing that looks nearly right is taken for right: no float or boolean passes for an integer, no
+key twice, no field unknown (save `x_*`), no instant without offset.  What the events add up to, and
+whether they contradict each other, is `history`'s.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import date
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any, Final, NoReturn
+
+from seatd.billing.events import (
+    Booked,
+    Bound,
+    Denied,
+    Event,
+    Metered,
+    SeatEnded,
+    SeatStarted,
+    TariffSet,
+)
+from seatd.billing.history import HistoryError, Place
+from seatd.model import Kind, Tariff, is_id
+
+_AT: Final = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})T([01][0-9]|2[0-3]):([0-5][0-9]):([0-5][0-9])(?:\.([0-9]{1,3}))?"
+    r"(?:Z|([+-])([01][0-9]|2[0-3]):([0-5][0-9]))\Z"
+)
+_QUANTITY: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,6})?\Z")
+_EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
+_NAME_MAX: Final = 128
+
+_Line = dict[str, Any]
+
+
+def read_history(lines: Iterable[bytes], file: str) -> Iterator[tuple[Place, Event]]:
+    """Yield the event of every line, with its place; `file` names the file in errors.
+
+    Empty lines are passed over at the end of the file, nowhere else.  Raises `HistoryError`.
+    """
+    empty: Place | None = None
+    for number, line in enumerate(lines, start=1):
+        place = Place(file, number)
+        if not line.strip():
+            empty = empty or place
+            continue
+        if empty:
+            raise HistoryError("the line is empty", empty)
+        try:
+            yield place, parse_line(line)
+        except HistoryError as error:
+            raise HistoryError(error.reason, place) from error
+
+
+def parse_line(line: bytes) -> Event:
+    """Read one JSON line; `HistoryError`, without a place, where it is not an event."""
+    fields = _fields(line)
+    name = fields.get("event")
+    event = _EVENTS.get(name) if isinstance(name, str) else None
+    if event is None:
+        raise HistoryError("event: must be one of " + ", ".join(_EVENTS))
+    required, optional, make = event
+    for key in fields:
+        if key not in required and key not in optional and not key.startswith("x_"):
+            raise HistoryError(f"{key}: unknown field of {name!r}")
+    for key in required:
+        if key not in fields:
+            raise HistoryError(f"{key}: is missing")
+    return make(parse_instant(fields["at"]), _id(fields, "tenant"), fields)
+
+
+def parse_instant(text: object) -> int:
+    """Read `YYYY-MM-DDTHH:MM:SS[.f{1,3}](Z|+HH:MM|-HH:MM)` as epoch milliseconds."""
+    match = _AT.match(text) if isinstance(text, str) else None
+    if match is None:
+        raise HistoryError("at: must be YYYY-MM-DDTHH:MM:SS[.f{1,3}] with Z, +HH:MM or -HH:MM")
+    day, hour, minute, second, fraction, sign, offset_hour, offset_minute = match.groups()
+    seconds = _day_s(day) + int(hour) * 3600 + int(minute) * 60 + int(second)
+    if sign:
+        offset_s = int(offset_hour) * 3600 + int(offset_minute) * 60
+        seconds += -offset_s if sign == "+" else offset_s
+    return seconds * 1000 + (int(fraction.ljust(3, "0")) if fraction else 0)
+
+
+@lru_cache(maxsize=1024)
+def _day_s(day: str) -> int:
+    try:
+        return (date.fromisoformat(day).toordinal() - _EPOCH_DAY) * 86_400
+    except ValueError:
+        raise HistoryError(f"at: there is no day {day}") from None
+
+
+def _fields(line: bytes) -> _Line:
+    try:
+        fields = _JSON.decode(line.decode())
+    except HistoryError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise HistoryError(f"not JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise HistoryError("must be a JSON object")
+    return fields
+
+
+def _object(pairs: list[tuple[str, Any]]) -> _Line:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise HistoryError(f"{twice}: stands there twice")
+    return fields
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise HistoryError(f"not JSON: {name}")
+
+
+_JSON: Final = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant)
+
+
+def _id(fields: _Line, key: str) -> str:
+    value = fields[key]
+    if not isinstance(value, str) or not is_id(value):
+        raise HistoryError(f"{key}: must be 1 to 128 of A-Z a-z 0-9 . _ @ : + -")
+    return value
+
+
+def _name(fields: _Line, key: str) -> str:
+    """Read a text that others chose: the id of a lease or a delivery, a reason."""
+    value = fields[key]
+    if not isinstance(value, str) or not 1 <= len(value) <= _NAME_MAX or not value.isprintable():
+        raise HistoryError(f"{key}: must be 1 to {_NAME_MAX} printable characters")
+    return value
+
+
+def _tariff(at_ms: int, tenant: str, fields: _Line) -> Event:
+    value, trial = fields["tariff"], fields.get("trial", False)
+    if value is not None and (not isinstance(value, str) or value not in list(Tariff)):
+        raise HistoryError("tariff: must be team, agent or null")
+    if not isinstance(trial, bool):
+        raise HistoryError("trial: must be true or false")
+    return TariffSet(at_ms, tenant, None if value is None else Tariff(value), trial)
+
+
+def _booking(at_ms: int, tenant: str, fields: _Line) -> Event:
+    quantity = fields["quantity"]
+    # A boolean is an int to Python, and none to JSON.
+    if type(quantity) is not int or quantity < 0:
+        raise HistoryError("quantity: must be an integer, 0 or more")
+    return Booked(at_ms, tenant, _id(fields, "product"), quantity)
+
+
+def _bound(at_ms: int, tenant: str, fields: _Line) -> Event:
+    bound = fields["event"] == "bound"
+    return Bound(at_ms, tenant, _id(fields, "product"), _id(fields, "user"), bound)
+
+
+def _started(at_ms: int, tenant: str, fields: _Line) -> Event:
+    tariff = fields.get("tariff", Kind.TEAM)
+    if not isinstance(tariff, str) or tariff not in list(Kind):
+        raise HistoryError("tariff: must be team, agent or service")
+    service = tariff == Kind.SERVICE
+    return SeatStarted(at_ms, tenant, _name(fields, "lease"), _id(fields, "user"), service)
+
+
+def _ended(at_ms: int, tenant: str, fields: _Line) -> Event:
+    return SeatEnded(at_ms, tenant, _name(fields, "lease"))
+
+
+def _denied(at_ms: int, tenant: str, fields: _Line) -> Event:
+    return Denied(at_ms, tenant, _id(fields, "user"), _name(fields, "reason"))
+
+
+def _metered(at_ms: int, tenant: str, fields: _Line) -> Event:
+    quantity = fields["quantity"]
+    if not isinstance(quantity, str) or not _QUANTITY.match(quantity):
+        raise HistoryError("quantity: must be a string of at most 12 digits and 6 decimals, 0 or more")
+    return Metered(at_ms, tenant, _id(fields, "product"), Decimal(quantity), _name(fields, "id"))
+
+
+_Make = Callable[[int, str, _Line], Event]
+
+
+_Shape = tuple[tuple[str, ...], tuple[str, ...], _Make]
+"""The fields that an event must have, those that it may have, and what makes it."""
+
+
+def _shape(make: _Make, required: str, optional: str = "") -> _Shape:
+    return ("at", "tenant", "event", *required.split()), tuple(optional.split()), make
+
+
+_EVENTS: Final[Mapping[str, _Shape]] = {
+    "tariff": _shape(_tariff, "tariff", "trial"),
+    "booking": _shape(_booking, "product quantity"),
+    "bound": _shape(_bound, "product user"),
+    "unbound": _shape(_bound, "product user"),
+    "seat_started": _shape(_started, "lease user", "tariff"),
+    "seat_ended": _shape(_ended, "lease"),
+    "denied": _shape(_denied, "user reason"),
+    "metered": _shape(_metered, "product quantity id"),
+}
