@@ -1,8 +1,8 @@
 """Open the account database, and begin its transactions.
 
 Decides how both databases are spoken to: SQLite with WAL, synchronous=FULL and BEGIN IMMEDIATE for whoever
-writes, so that a writer never finds at its commit that another was first; PostgreSQL at READ COMMITTED,
-where writers take row locks (see `locked`) and every statement after the lock sees what is committed.
+writes, so that a writer never finds at its commit that another was first; PostgreSQL at READ COMMITTED for writers,
+who take row locks (see `locked`) and see in every statement after the lock what is committed.
 This is also the one place where "the database is away" becomes a refusal.  No table is named here.
 """
 
@@ -114,15 +114,18 @@ def _begin_sqlite(connection: Connection) -> None:
 
 @asynccontextmanager
 async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """Read in one transaction; it is rolled back at the end.
+    """Read in one transaction, all of it as of one instant; it is rolled back at the end.
 
     Raises `Refusal("database_unavailable")` where the database is away, `Refusal("busy")` where it is not
     answering in time because of others.
     """
     try:
-        async with engine.connect() as connection, connection.begin() as transaction:
-            yield connection
-            await transaction.rollback()
+        async with engine.connect() as connection:
+            if engine.dialect.name == "postgresql":
+                await connection.execution_options(isolation_level="REPEATABLE READ")
+            async with connection.begin() as transaction:
+                yield connection
+                await transaction.rollback()
     except Exception as error:
         refusal = _translated(error)
         if refusal is None:

@@ -1,0 +1,48 @@
+"""Use cases of the flow that brings policies to the seat plane."""
+
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+
+from seatd.accounts import outbox, policy
+from seatd.accounts.base import UseCases
+from seatd.accounts.records import Due
+from seatd.database.engine import reading, writing
+from seatd.model import Policy
+
+
+class Projection(UseCases):
+    """What the seat plane has to know, and what it has yet to hear."""
+
+    async def policy(self, tenant: str, *, tenant_scoped: AbstractSet[str] = frozenset()) -> Policy | None:
+        """Give a tenant's policy as of now; None where there is no such tenant.
+
+        `tenant_scoped`: the products that the price list sells to a tenant as a whole.
+        """
+        async with reading(self.engine) as connection:
+            return await policy.load(connection, tenant, self.clock(), tenant_scoped=tenant_scoped)
+
+    async def due_projections(self, *, limit: int = 100) -> tuple[Due, ...]:
+        """List what is to be projected now, oldest first; what was scheduled for now takes effect.
+
+        The caller projects `policy(due.tenant)` and then says `projected` with the ids; a tenant may be due
+        more than once.
+        """
+        now_ms = self.clock()
+        async with reading(self.engine) as connection:
+            found = await outbox.due(connection, now_ms, limit=limit)
+            scheduled = await outbox.awaits(connection, now_ms)
+        if not scheduled:
+            return found
+        async with writing(self.engine) as connection:
+            await outbox.fall_due(connection, now_ms, limit=limit)
+            return await outbox.due(connection, now_ms, limit=limit)
+
+    async def projected(self, ids: Iterable[int]) -> None:
+        """Forget what was projected, by the ids of `due_projections`."""
+        async with writing(self.engine) as connection:
+            await outbox.done(connection, ids)
+
+    async def next_due_ms(self) -> int | None:
+        """Give the instant at which the next projection is due, passed or to come; None: none is."""
+        async with reading(self.engine) as connection:
+            return await outbox.next_due_ms(connection)
