@@ -1,0 +1,218 @@
+"""The command: `python -m seatd_client hold --user ana -- CMD ...`.
+
+Decides about flags, exit codes and what people are told.  Holding the seat is `blocking`'s work,
+running the program `child`'s.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import queue
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from seatd_client.blocking import BlockingSeat, BlockingSeatClient
+from seatd_client.child import Child
+from seatd_client.errors import NoSeat, Refused, SeatElsewhere, SeatError, Transient
+from seatd_client.lease import Patience
+from seatd_client.notices import Callbacks
+
+EX_LOST = 69
+EX_NO_SEAT = 75
+EX_REFUSED = 77
+EX_NOT_EXECUTABLE = 126
+EX_NOT_FOUND = 127
+
+_HELP = f"""
+exit codes:
+  the program's own, or 128 + N where signal N ended it; and
+  2    the command line is wrong
+  {EX_LOST}   the seat was lost, and the program was ended
+  {EX_NO_SEAT}   no seat now (all taken, the user sits elsewhere, the server is away): try again later
+  {EX_REFUSED}   refused (key, user not named, tenant suspended): trying again will not help
+  {EX_NOT_EXECUTABLE}  the program could not be run
+  {EX_NOT_FOUND}  the program was not found
+
+examples:
+  SEATD_CLIENT_KEY=... python -m seatd_client hold --user ana -- softphone --fullscreen
+  python -m seatd_client hold --user ana --key-file ~/.seatd.key --takeover --addon social -- desk
+  python -m seatd_client hold --url https://seats.example --user ana --label site=berlin -- desk
+
+The key comes from --key-file, or else from SEATD_CLIENT_KEY, which the program does not inherit.
+Ctrl-C and other signals go to the program; the seat is given back once it has ended.
+"""
+
+_FORWARDED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGBREAK")
+_LOOK_S = 0.2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    command = options.command[1:] if options.command[:1] == ["--"] else options.command
+    if not command:
+        return _say("name the program to run, after --", 2)
+    try:
+        client = BlockingSeatClient(
+            options.url, _key(options.key_file), client=options.client, patience=_patience(options)
+        )
+        labels = dict(label.split("=", 1) for label in options.label)
+    except (OSError, ValueError) as error:
+        return _say(str(error), 2)
+    signals = _Signals()
+    seat = client.seat(
+        user=options.user,
+        addons=options.addon,
+        takeover=options.takeover,
+        labels=labels,
+        callbacks=Callbacks(on_at_risk=lambda error: _tell(f"the seat is at risk, trying on: {error}")),
+    )
+    try:
+        with seat:
+            signals.keep()
+            return _run(seat, command, signals, options.grace)
+    except SeatError as error:
+        return _refused(error)
+
+
+def _run(seat: BlockingSeat, command: Sequence[str], signals: _Signals, grace_s: float) -> int:
+    environ = {name: value for name, value in os.environ.items() if name != "SEATD_CLIENT_KEY"}
+    try:
+        child = Child(command, environ)
+    except FileNotFoundError as error:
+        return _say(str(error), EX_NOT_FOUND)
+    except OSError as error:
+        return _say(str(error), EX_NOT_EXECUTABLE)
+    try:
+        return _watch(seat, child, signals, grace_s)
+    finally:
+        child.give_terminal_back()
+
+
+def _watch(seat: BlockingSeat, child: Child, signals: _Signals, grace_s: float) -> int:
+    """Wait for the end of the program or of the seat, whichever comes first."""
+    while (code := child.poll()) is None:
+        if seat.lost.is_set():
+            _tell(f"the seat is lost ({seat.reason or 'deadline'}): ending the program")
+            child.end(grace_s)
+            return EX_LOST
+        number = signals.next(_LOOK_S)
+        if number is not None:
+            child.forward(number)
+    return code
+
+
+class _Signals:
+    """Signals end us while there is no program yet, and go to the program afterwards."""
+
+    def __init__(self) -> None:
+        self._kept: queue.SimpleQueue[int] = queue.SimpleQueue()  # may be filled inside a handler
+        self._keeping = False
+        for name in _FORWARDED:
+            number = getattr(signal, name, None)
+            # What we were started to ignore (nohup) stays ignored.
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._came)
+        if hasattr(signal, "SIGCHLD"):
+            signal.signal(signal.SIGCHLD, self._child_ended)
+
+    def keep(self) -> None:
+        """Keep signals for `next`, from now on."""
+        self._keeping = True
+
+    def next(self, within_s: float) -> int | None:
+        """Return the next signal to forward, or None when it is time to look at the program."""
+        try:
+            return self._kept.get(timeout=within_s) or None
+        except queue.Empty:
+            return None
+
+    def _came(self, number: int, _frame: FrameType | None) -> None:
+        if self._keeping:
+            self._kept.put(number)
+        elif number in {signal.SIGINT, signal.SIGTERM} or signal.Signals(number).name in {
+            "SIGHUP",
+            "SIGQUIT",
+        }:
+            raise SystemExit(128 + number)
+
+    def _child_ended(self, _number: int, _frame: FrameType | None) -> None:
+        self._kept.put(0)
+
+
+def _refused(error: SeatError) -> int:
+    if isinstance(error, NoSeat):
+        return _say(f"every seat is taken ({error.in_use} of {error.capacity})", EX_NO_SEAT)
+    if isinstance(error, SeatElsewhere):
+        return _say("the user sits at another client; --takeover moves the seat here", EX_NO_SEAT)
+    if isinstance(error, Refused) and not isinstance(error, Transient):
+        return _say(str(error), EX_REFUSED)
+    return _say(str(error), EX_NO_SEAT)
+
+
+def _key(key_file: Path | None) -> str:
+    if key_file is not None:
+        return key_file.expanduser().read_text("utf-8").strip()
+    key = os.environ.get("SEATD_CLIENT_KEY", "")
+    if not key:
+        raise ValueError("no key: set SEATD_CLIENT_KEY, or name a file with --key-file")
+    return key.strip()
+
+
+def _patience(options: argparse.Namespace) -> Patience:
+    return Patience(acquire_ms=int(options.within * 1000))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m seatd_client", description="Hold a seat of a seatd server."
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    hold = commands.add_parser(
+        "hold",
+        help="run a program while a seat is held",
+        description="Take a seat, run a program while it is held, and give it back. Where the seat is lost, "
+        "the program is ended: SIGTERM, then SIGKILL.",
+        epilog=_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    hold.add_argument("--user", required=True, help="who sits")
+    hold.add_argument(
+        "--url",
+        default=os.environ.get("SEATD_URL", "http://127.0.0.1:8470"),
+        help="the server (default: SEATD_URL, else %(default)s)",
+    )
+    hold.add_argument("--key-file", type=Path, help="a file with the client key")
+    hold.add_argument("--client", help="this desktop's id (default: random, kept per user and machine)")
+    hold.add_argument("--takeover", action="store_true", help="move the user's seat here from another client")
+    hold.add_argument(
+        "--addon", action="append", metavar="PRODUCT", help="ask for this add-on; may be repeated"
+    )
+    hold.add_argument(
+        "--label", action="append", default=[], metavar="NAME=VALUE", help="for reports; may be repeated"
+    )
+    hold.add_argument(
+        "--within", type=float, default=20.0, metavar="S", help="try for so many seconds (%(default)s)"
+    )
+    hold.add_argument(
+        "--grace", type=float, default=10.0, metavar="S", help="from SIGTERM to SIGKILL (%(default)s)"
+    )
+    hold.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD ...", help="the program")
+    return parser
+
+
+def _tell(message: str) -> None:
+    print(f"seatd: {message}", file=sys.stderr)  # noqa: T201 - a command speaks to people
+
+
+def _say(message: str, code: int) -> int:
+    _tell(message)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""How requests reach a seatd: the interface that a seat needs, and HTTP behind it.
+
+Decides about connections only.  Transports do not time out and do not try again: the seat bounds
+every call and knows what is worth repeating.  A transport over another kind of connection takes the
+place of `HttpTransport` by having the same methods.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+import aiohttp
+from yarl import URL
+
+from seatd_client import wire
+from seatd_client.errors import ConnectionFailed, InvalidReply
+
+
+class Transport(Protocol):
+    """What a seat asks of a connection; every call raises `SeatError`s and may be cancelled."""
+
+    async def open(self) -> None:
+        """Make ready; called again after `close`."""
+
+    async def close(self) -> None:
+        """Give back what `open` took."""
+
+    async def acquire(self, wish: wire.Acquire) -> wire.Grant:
+        """Ask for a seat."""
+
+    async def renew(self, lease: str, receipt: str) -> wire.Renewal:
+        """Ask for more time."""
+
+    async def release(self, lease: str, receipt: str) -> None:
+        """Give a seat back."""
+
+    async def addon(self, lease: str, product: str) -> None:
+        """Ask for an add-on; raises `AddonNotNamed` where the user is not named for it."""
+
+
+class HttpTransport:
+    """The client routes over HTTP, on one session of aiohttp."""
+
+    def __init__(self, url: str, writer: wire.Writer, session: aiohttp.ClientSession | None = None) -> None:
+        """Speak to the seatd at `url`; a `session` that is given is used and never closed.
+
+        Raises `ValueError` where `url` is no http or https address.
+        """
+        parsed = URL(url)
+        if parsed.scheme not in {"http", "https"} or not parsed.host:
+            raise ValueError(f"not the address of a server: {url!r}")
+        self._url = str(parsed.with_query(None).with_fragment(None)).rstrip("/")
+        self._writer = writer
+        self._given = session
+        self._session: aiohttp.ClientSession | None = None
+
+    async def open(self) -> None:
+        """Take the session given, or make one."""
+        if self._session is None:
+            self._session = self._given or aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=None), cookie_jar=aiohttp.DummyCookieJar()
+            )
+
+    async def close(self) -> None:
+        """Close the session, unless it was given."""
+        session, self._session = self._session, None
+        if session is not None and session is not self._given:
+            await session.close()
+
+    async def acquire(self, wish: wire.Acquire) -> wire.Grant:
+        """POST an acquire."""
+        return wire.read_grant(await self._send(self._writer.acquire(wish)), wish)
+
+    async def renew(self, lease: str, receipt: str) -> wire.Renewal:
+        """POST a renewal."""
+        return wire.read_renewal(await self._send(self._writer.renew(lease, receipt)), lease)
+
+    async def release(self, lease: str, receipt: str) -> None:
+        """DELETE the lease."""
+        wire.read_release(await self._send(self._writer.release(lease, receipt)))
+
+    async def addon(self, lease: str, product: str) -> None:
+        """GET the add-on."""
+        wire.read_addon(await self._send(self._writer.addon(lease, product)), product)
+
+    async def _send(self, request: wire.Request) -> wire.Reply:
+        if self._session is None:
+            raise ConnectionFailed("the client is closed")
+        try:
+            async with self._session.request(
+                request.method,
+                URL(self._url + request.path, encoded=True),
+                headers=request.headers,
+                data=request.body or None,
+                allow_redirects=False,  # the key goes to the server that was named, and nowhere else
+                timeout=aiohttp.ClientTimeout(total=None),
+            ) as response:
+                body = await _body(response)
+                return wire.Reply(response.status, body, response.headers.get("Retry-After"))
+        except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:
+            raise ConnectionFailed(f"{type(error).__name__}: {error}") from error
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > wire.REPLY_BYTES_MAX:
+            raise InvalidReply("the reply is too long")
+    return bytes(body)
