@@ -51,7 +51,6 @@ class Batcher:
         if self._flusher is not None:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._flusher
-        await self._store.close()
 
     async def submit(self, verb: str, operation: Operation) -> Answer:
         """Send an operation with the next batch and await its answer.

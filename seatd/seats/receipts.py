@@ -36,12 +36,22 @@ class Receipt(NamedTuple):
     cap: int
 
 
+def key_id(name: str) -> bytes:
+    """Shorten a key's name to what a receipt carries (4 bytes)."""
+    return hashlib.blake2b(name.encode(), digest_size=KEY_ID_BYTES).digest()
+
+
 @dataclass(frozen=True, slots=True)
 class Keyring:
     """The keys that make (`signing`) and check (all) receipts: key id (4 bytes) -> secret (32 bytes)."""
 
     signing: bytes
     keys: Mapping[bytes, bytes]
+
+    @classmethod
+    def of(cls, current: str, keys: Mapping[str, bytes]) -> "Keyring":
+        """Make a ring of named keys; `current` names the one that signs."""
+        return cls(key_id(current), {key_id(name): secret for name, secret in keys.items()})
 
     def __repr__(self) -> str:
         """Name the keys, never show them."""
@@ -74,8 +84,8 @@ def unseal(keyring: Keyring, text: str, *, tenant: str, lease: str) -> Receipt:
         raw = urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
     except ValueError:
         raise _wrong("malformed") from None
-    key_id, mac, payload = raw[1 : 1 + KEY_ID_BYTES], raw[1 + KEY_ID_BYTES : _HEAD], raw[_HEAD:]
-    secret = keyring.keys.get(key_id)
+    signer, mac, payload = raw[1 : 1 + KEY_ID_BYTES], raw[1 + KEY_ID_BYTES : _HEAD], raw[_HEAD:]
+    secret = keyring.keys.get(signer)
     if not raw or raw[0] != VERSION or secret is None or not hmac.compare_digest(mac, _mac(secret, payload)):
         raise _wrong("not ours")
     # Base64 has spare bits at its end; only the one text that was issued is the receipt.

@@ -78,7 +78,7 @@ def connect(url: str, options: StoreOptions) -> AbstractConnection:
 
 
 class Store:
-    """The scripts of the seat plane over one connection; use from one task at a time.
+    """The scripts of the seat plane over one connection; callers take turns.
 
     Every method raises `StoreAwayError` where the store is away and `UnopenedError` where the partition
     has no epoch yet.
@@ -86,6 +86,7 @@ class Store:
 
     def __init__(self, connection: AbstractConnection, options: StoreOptions) -> None:
         self._connection = connection
+        self._turn = asyncio.Lock()
         self.options = options
 
     def partition_of(self, tenant: str) -> int:
@@ -126,6 +127,10 @@ class Store:
         return ["EVALSHA", _SHA[verb], len(keys), *keys, settings, msgpack.packb(packed)]
 
     async def _send(self, commands: Sequence[list[Any]]) -> list[Any]:
+        async with self._turn:
+            return await self._exchange(commands)
+
+    async def _exchange(self, commands: Sequence[list[Any]]) -> list[Any]:
         connection = self._connection
         try:
             async with asyncio.timeout(self.options.timeout_ms / 1000):

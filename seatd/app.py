@@ -1,0 +1,236 @@
+"""The composition root: opens resources, starts loops, mounts the listeners.  No business.
+
+Everything is opened in one place, in one order, and closed in the other: the listeners close first, so that what
+is in flight is answered; then the loops stop, the recorder drains, the batchers flush; the embedded store
+goes last.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import secrets
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import uvloop
+from aiohttp import web
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from seatd.accounts.receipt_keys import SECRET_BYTES_MIN, WrongSecretError
+from seatd.accounts.service import Accounts
+from seatd.accounts.tokens import make as make_key
+from seatd.config import Address, SettingError, Settings, checked
+from seatd.database import migrations
+from seatd.database.engine import make_engine
+from seatd.embedded import EmbeddedStore
+from seatd.flows import epochs, keyring
+from seatd.flows.keys_used import KeysUsed
+from seatd.flows.policy import Projector
+from seatd.model import Refusal, Scope
+from seatd.seats.batch import Batcher
+from seatd.seats.receipts import Keyring
+from seatd.seats.service import Seats
+from seatd.seats.store import Store, StoreOptions, connect
+from seatd.telemetry import configure_logging, log
+from seatd.web import client
+
+SHUTDOWN_S: Final = 10.0
+LOOP_PAUSE_S: Final = 1.0
+DATABASE_AGAIN_S: Final = 2.0
+ACTOR: Final = "seatd"
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A seatd that serves: where its listeners are."""
+
+    url: str
+    internal_url: str
+
+
+class Database:
+    """The account database's readiness: it is prepared once, as soon as it answers."""
+
+    def __init__(self, settings: Settings, accounts: Accounts) -> None:
+        self._url = settings.database_url
+        self._accounts = accounts
+        self._key = _write_once(settings.data / "admin.key", lambda: make_key(Scope.ADMIN, None))
+        self.prepared = False
+
+    async def prepare(self) -> None:
+        """Bring the schema up to date and let the admin key open it; go on without where SQL is away."""
+        try:
+            await migrations.upgrade(self._url)
+            await self._accounts.install_key(self._key, actor=ACTOR)
+            self.prepared = True
+        except Refusal as refusal:
+            log.warning("database not ready", code=refusal.code)
+
+    async def prepare_for_ever(self) -> None:
+        """Prepare the database when it comes back, if it was away at the start."""
+        while not self.prepared:
+            await asyncio.sleep(DATABASE_AGAIN_S)
+            await self.prepare()
+        await asyncio.Event().wait()
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, then answer what is in flight and return.
+
+    Raises `SettingError` where it cannot start; the message says why and what to do.
+    """
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    async with running(settings) as served:
+        log.info("serving", url=served.url, internal_url=served.internal_url)
+        await stopping.wait()
+        log.info("stopping")
+
+
+def run(settings: Settings) -> None:
+    """Run `serve` on the fast event loop."""
+    configure_logging(settings.log_level, console=settings.log_console)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(settings))
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Running]:
+    """Open everything, serve, and close everything again."""
+    checked(settings)
+    async with AsyncExitStack() as stack:
+        stack.enter_context(_data_folder(settings.data))
+        engine = make_engine(settings.database_url)
+        stack.push_async_callback(engine.dispose)
+        url = settings.store or (await stack.enter_async_context(EmbeddedStore(settings.data / "store"))).url
+        yield await _compose(stack, settings, engine, url)
+
+
+async def _compose(stack: AsyncExitStack, settings: Settings, engine: AsyncEngine, url: str) -> Running:
+    options = StoreOptions(stream_max=settings.stream_max)
+
+    async def opened_store() -> Store:
+        store = Store(connect(url, options), options)
+        stack.push_async_callback(store.close)
+        return store
+
+    async def project(tenant: str) -> bool:
+        return await projector.project(tenant)
+
+    async def open_epoch(partition: int) -> None:
+        await epochs.open_epoch(engine, store, partition)
+
+    accounts = Accounts(engine)
+    database = Database(settings, accounts)
+    await database.prepare()
+    store = await opened_store()
+    batchers = [
+        await stack.enter_async_context(Batcher(await opened_store(), partition))
+        for partition in range(options.partitions)
+    ]
+    ring = await _keyring(accounts, store, settings)
+    seats = Seats(store, batchers, ring, project=project, open_epoch=open_epoch)
+    projector = Projector(accounts, seats, _tenant_scoped)
+    used = KeysUsed(accounts)
+    loops: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+        "database": database.prepare_for_ever,
+        "sweep": seats.sweep_for_ever,
+        "project": projector.project_for_ever,
+        "keys": used.note_for_ever,
+    }
+    for name, loop in loops.items():
+        await stack.enter_async_context(_kept_going(name, loop))
+    public = await _listen(stack, client.make_app(seats, used.add), settings.listen)
+    internal = await _listen(stack, web.Application(), settings.internal_listen)
+    return Running(public, internal)
+
+
+@contextlib.contextmanager
+def _data_folder(data: Path) -> Any:
+    """Hold DIR for this seatd alone."""
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (data / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise SettingError(
+                f"Another seatd serves from {data}; name another folder with --data."
+            ) from None
+        yield
+
+
+def _write_once(path: Path, make: Callable[[], str]) -> str:
+    """Read a private file, or make it whole with mode 0600: never half a file, never readable by others."""
+    with contextlib.suppress(FileNotFoundError):
+        return path.read_text().strip()
+    fresh = path.with_name(f"{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(make() + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+    return path.read_text().strip()
+
+
+def _secret(path: Path) -> bytes:
+    secret = _write_once(path, lambda: secrets.token_hex(SECRET_BYTES_MIN)).encode()
+    if len(secret) < SECRET_BYTES_MIN:
+        raise SettingError(f"{path} must hold at least {SECRET_BYTES_MIN} bytes of secret.")
+    return secret
+
+
+async def _keyring(accounts: Accounts, store: Store, settings: Settings) -> Keyring:
+    try:
+        return await keyring.load(accounts, store, _secret(settings.secret_path))
+    except Refusal:
+        raise SettingError(
+            "The database does not answer, and the store holds no receipt keys yet: a first start needs both."
+        ) from None
+    except WrongSecretError as error:
+        raise SettingError(f"{settings.secret_path} is not this database's secret: {error}.") from None
+
+
+async def _tenant_scoped() -> frozenset[str]:
+    return frozenset()
+
+
+@asynccontextmanager
+async def _kept_going(name: str, loop: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    """Run a loop beside the listeners; what it did not expect is logged, and it goes on."""
+
+    async def go_on() -> None:
+        while True:
+            try:
+                await loop()
+            except Exception:  # noqa: BLE001 - a loop that dies in silence is worse
+                log.exception("loop failed", loop=name)
+            await asyncio.sleep(LOOP_PAUSE_S)
+
+    task = asyncio.create_task(go_on(), name=name)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def _listen(stack: AsyncExitStack, app: web.Application, address: Address) -> str:
+    """Mount an application on an address; returns the URL it is served at."""
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    site = web.TCPSite(runner, address.host, address.port, backlog=1024)
+    try:
+        await site.start()
+    except OSError as error:
+        raise SettingError(f"Cannot listen on {address}: {error.strerror}.") from None
+    host, port = runner.addresses[0][:2]
+    return f"http://{Address(host, port)}"

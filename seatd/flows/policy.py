@@ -1,0 +1,65 @@
+"""Bring policies from the account plane to the seat plane, after each change and when they fall due.
+
+A projection is made certain by the outbox: a row goes only when the seat plane has acknowledged a policy at
+least as new.  So a reply to an administrator may say that a change stands and is not in force yet.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from collections.abc import Set as AbstractSet
+from typing import Final
+
+from seatd.accounts.service import Accounts
+from seatd.model import Refusal
+from seatd.seats.service import Seats
+from seatd.telemetry import PROJECTIONS, log
+
+ROWS_A_ROUND: Final = 100
+ROUND_EVERY_S: Final = 1.0
+
+TenantScoped = Callable[[], Awaitable[AbstractSet[str]]]
+"""Gives the products that the price lists sell to a tenant as a whole."""
+
+
+class Projector:
+    """Projects policies: one tenant on demand, all that are due in a loop."""
+
+    def __init__(self, accounts: Accounts, seats: Seats, tenant_scoped: TenantScoped) -> None:
+        self._accounts = accounts
+        self._seats = seats
+        self._tenant_scoped = tenant_scoped
+
+    async def project(self, tenant: str) -> bool:
+        """Put a tenant's policy of now into force; False where there is no such tenant.
+
+        Raises `Refusal`: `database_unavailable`, `store_unavailable`, `busy`.
+        """
+        policy = await self._accounts.policy(tenant, tenant_scoped=await self._tenant_scoped())
+        if policy is None:
+            return False
+        try:
+            await self._seats.put_policy(policy)
+        except Refusal:
+            PROJECTIONS.labels("failed").inc()
+            raise
+        PROJECTIONS.labels("ok").inc()
+        return True
+
+    async def project_due(self) -> int:
+        """Project what is due, up to a bound; returns how many rows went."""
+        due = await self._accounts.due_projections(limit=ROWS_A_ROUND)
+        for tenant in dict.fromkeys(row.tenant for row in due):
+            await self.project(tenant)
+        if due:
+            await self._accounts.projected([row.id for row in due])
+        return len(due)
+
+    async def project_for_ever(self) -> None:
+        """Project what falls due, until cancelled."""
+        while True:
+            try:
+                while await self.project_due() == ROWS_A_ROUND:
+                    pass
+            except Refusal as refusal:
+                log.debug("projection waits", code=refusal.code)
+            await asyncio.sleep(ROUND_EVERY_S)
