@@ -94,7 +94,7 @@ class Access(UseCases):
             return await keys.grant(connection, token, self.clock())
 
     async def touch_keys(self, used_ms: Mapping[str, int]) -> None:
-        """Note when keys (by id) were last used."""
+        """Note when keys (by the digest of their text) were last used."""
         if used_ms:
             async with writing(self.engine) as connection:
                 await keys.touch(connection, used_ms)

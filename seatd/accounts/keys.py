@@ -112,16 +112,16 @@ def _alive(now_ms: int) -> Select[Any]:
 
 
 async def touch(connection: AsyncConnection, used_ms: Mapping[str, int]) -> None:
-    """Note when keys (by id) were last used; an earlier instant than the one known changes nothing."""
+    """Note when keys (by digest) were last used; an earlier instant than the one known changes nothing."""
     if not used_ms:
         return
     statement = (
         update(keys)
         .where(
-            keys.c.id == bindparam("key_id"),
+            keys.c.hash == bindparam("key_hash"),
             or_(keys.c.last_used_ms.is_(None), keys.c.last_used_ms < bindparam("used_ms")),
         )
         .values(last_used_ms=bindparam("used_ms"))
     )
-    rows = [{"key_id": key_id, "used_ms": used_ms[key_id]} for key_id in sorted(used_ms)]
+    rows = [{"key_hash": digest, "used_ms": used_ms[digest]} for digest in sorted(used_ms)]
     await connection.execute(statement, rows)

@@ -5,6 +5,7 @@ database alone forges nothing and rows cannot be swapped.  The newest key that i
 verify for as long as the caller asks.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from secrets import token_bytes
@@ -23,6 +24,7 @@ from seatd.database.schema import receipt_keys
 KEY_BYTES: Final = 32
 SECRET_BYTES_MIN: Final = 32
 _NONCE_BYTES: Final = 12
+_RING: Final = "ring"
 
 
 class WrongSecretError(Exception):
@@ -79,3 +81,15 @@ def _opened(kid: str, sealed: bytes, secret: bytes) -> bytes:
         return _sealing(secret).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], kid.encode())
     except InvalidTag:
         raise WrongSecretError(f"receipt key {kid} was sealed under another secret") from None
+
+
+def seal_ring(ring: ReceiptKeys, secret: bytes) -> bytes:
+    """Seal the keys as one value, to be kept where a seatd finds them while SQL is away."""
+    content = json.dumps([ring.current, {kid: key.hex() for kid, key in ring.keys.items()}])
+    return _sealed(_RING, content.encode(), secret)
+
+
+def open_ring(sealed: bytes, secret: bytes) -> ReceiptKeys:
+    """Open what `seal_ring` sealed; raises `WrongSecretError`."""
+    current, keys = json.loads(_opened(_RING, sealed, secret))
+    return ReceiptKeys(current, {kid: bytes.fromhex(key) for kid, key in keys.items()})
