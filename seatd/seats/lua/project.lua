@@ -40,15 +40,18 @@ local function project(op)
       if #cuts > CUTS_MAX then table.remove(cuts, 1) end
     end
   end
+  local packed = cmsgpack.pack(cuts)
   redis.call('DEL', st.t, st.b)
   redis.call('HSET', st.t, 'name', op[2], 'v', op[3], 'tariff', op[4], 'cap', op[5], 'ttl', op[6],
-    'since', op[7], 'open', op[10], 'term', term, 'cuts', cmsgpack.pack(cuts))
+    'since', op[7], 'open', op[10], 'term', term, 'cuts', packed)
   if op[8] > 0 then redis.call('HSET', st.t, 'suspended', op[8]) end
   if op[9] > 0 then redis.call('HSET', st.t, 'trial', op[9]) end
   write_pairs(st.b, '', op[11])
   write_pairs(st.t, 'k:', op[12])
   local was = st.cap
-  st.name, st.cap = op[2], op[5]
+  -- The next operation of this call may project the same tenant again: it must find this policy.
+  st.name, st.version, st.tariff, st.cap, st.term, st.cuts = op[2], op[3], op[4], op[5], term, packed
+  st.suspended, st.trial = op[8] > 0 and op[8] or nil, op[9] > 0 and op[9] or nil
   if was ~= op[5] then changed(st) end
   return {'projected', 1}
 end
