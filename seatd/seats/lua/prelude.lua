@@ -188,7 +188,7 @@ local function named(st, user)
 end
 
 -- The holder's lease as it stands now: ends what is over, frees what nobody can believe in.
--- Returns the lease (its ENDED is '' while it lives) and its expires, or nil.
+-- Returns the lease (its ENDED is '' while it lives) and its expires, or nil and 0.
 local function settle(st, user, rec)
   local expires = expires_of(st, rec, user)
   if rec[ENDED] == '' then
@@ -202,7 +202,7 @@ local function settle(st, user, rec)
   end
   if rec[ENDED] ~= '' and expires + Q <= NOW then
     free(st, user, rec)
-    return nil
+    return nil, 0
   end
   return rec, expires
 end
