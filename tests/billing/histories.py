@@ -18,7 +18,14 @@ METRICS = [
     "metered",
 ]
 PRODUCTS = ["team", "agent", "social", "ocr", "pages"]
-ZONES = ["Europe/Berlin", "America/Havana", "Australia/Lord_Howe", "Asia/Kathmandu", "America/New_York", "UTC"]
+ZONES = [
+    "Europe/Berlin",
+    "America/Havana",
+    "Australia/Lord_Howe",
+    "Asia/Kathmandu",
+    "America/New_York",
+    "UTC",
+]
 PERIODS = ["2026-03", "2026-10", "2026-11", "2026-02", "2024-02", "2027-01"]
 DAY = 86_400_000
 
@@ -122,7 +129,9 @@ def products(draw, name):
         product["charged"] = draw(st.sampled_from(["always", "charged_time"]))
     if draw(st.booleans()):
         product["vat"] = "reduced"
-    tops = draw(st.none() | st.lists(st.sampled_from(["0.5", "1", "2", "3", "1000"]), unique=True, max_size=3))
+    tops = draw(
+        st.none() | st.lists(st.sampled_from(["0.5", "1", "2", "3", "1000"]), unique=True, max_size=3)
+    )
     if tops is None:
         return product | {"unit_price": draw(prices)}
     tiers = [{"up_to": top, "unit_price": draw(prices)} for top in sorted(tops, key=float)]

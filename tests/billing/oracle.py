@@ -7,15 +7,12 @@ fractions.  Lines are dicts as in a history file, in file order; prices are a di
 import datetime as dt
 from fractions import Fraction
 from functools import lru_cache
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 QUARTER = 900_000
-CHARGES = (
-    "period,tenant,product,metric,from,to,weight,quantity,unit_price,net,vat_rate,currency,price_list"
-)
-USAGE = (
-    "period,tenant,used_peak,used_peak_at,booked_peak,seat_hours,p95,distinct_users,denied,full_minutes"
-)
+CHARGES = "period,tenant,product,metric,from,to,weight,quantity,unit_price,net,vat_rate,currency,price_list"
+USAGE = "period,tenant,used_peak,used_peak_at,booked_peak,seat_hours,p95,distinct_users,denied,full_minutes"
 
 
 def ms(text):
@@ -29,6 +26,10 @@ def local(at, zone):
 
 def print_instant(at, zone):
     return local(at, zone).replace(microsecond=0).isoformat()
+
+
+def print_instant_ms(at):
+    return local(at, "UTC").isoformat(timespec="milliseconds")
 
 
 @lru_cache
@@ -76,21 +77,16 @@ class Tenant:
         self.start, self.end = bounds(period, zone)
         marks = {line["ms"] for line in self.lines if self.start <= line["ms"] < self.end}
         marks |= set(range(self.start, self.end, QUARTER))
-        self.marks = sorted(marks)
-        ends = [*self.marks[1:], self.end]
-        # What each setting is, between one mark and the next.
-        self.slices = [(at, end, self.state(at)) for at, end in self.reduced(ends)]
-        self.dates = {at: local(at, zone).date() for at in self.marks}
-
-    def reduced(self, ends):
-        return list(zip(self.marks, ends, strict=True))
+        self.seen = {}
+        # What everything is, between one mark and the next.
+        self.slices = [(at, end, self.state(at)) for at, end in pairwise([*sorted(marks), self.end])]
+        self.dates = {at: local(at, zone).date() for at in marks}
 
     def state(self, at):
         key = tuple(line["ms"] <= at for line in self.lines)
-        if getattr(self, "_key", None) == key:
-            return self._state
-        self._key, self._state = key, self._look(at)
-        return self._state
+        if key not in self.seen:
+            self.seen[key] = self._look(at)
+        return self.seen[key]
 
     def _look(self, at):
         tariff, trial, booked, named = None, False, {}, {}
@@ -203,7 +199,7 @@ class Tenant:
             part = left if top is None else min(left, top - floor)
             if part > 0:
                 yield part, price
-            left, floor = left - part, top
+            left, floor = left - part, floor + part
 
     def usage(self):
         everybody = {who for _, _, state in self.slices for who in state["open"].values()}
@@ -213,7 +209,9 @@ class Tenant:
         peak = max(n for _, _, n in seats)
         peak_at = next(at for at, _, n in seats if n == peak)
         team = [(at, end, state) for at, end, state in self.slices if state["tariff"] == "team"]
-        booked = [(end - at, state["booked"].get("team", 0), len(self.users(state))) for at, end, state in team]
+        booked = [
+            (end - at, state["booked"].get("team", 0), len(self.users(state))) for at, end, state in team
+        ]
         p95 = 0
         while 100 * sum(end - at for at, end, n in seats if n <= p95) < 95 * (self.end - self.start):
             p95 += 1

@@ -71,7 +71,7 @@ MALFORMED = [
     GOOD.replace(AT, "2026-13-01T09:00:00Z"),
     GOOD.replace(AT, "0000-01-01T09:00:00Z"),
     GOOD.replace(AT, "2026-03-02T09:00:00Z\\n"),
-    GOOD.replace(AT, "２026-03-02T09:00:00Z"),
+    GOOD.replace(AT, "\uff12026-03-02T09:00:00Z"),
     GOOD.replace(f'"{AT}"', "1772442000000"),
     GOOD.replace('"acme"', '""'),
     GOOD.replace('"acme"', '"a b"'),
@@ -134,7 +134,7 @@ MALFORMED = [
     line(event="metered", product="ocr_pages", quantity="1,5", id="m2"),
     line(event="metered", product="ocr_pages", quantity="1_0", id="m2"),
     line(event="metered", product="ocr_pages", quantity=" 1", id="m2"),
-    line(event="metered", product="ocr_pages", quantity="１", id="m2"),
+    line(event="metered", product="ocr_pages", quantity="\uff11", id="m2"),
     line(event="metered", product="ocr_pages", quantity="1234567890123", id="m2"),
     line(event="metered", product="ocr_pages", quantity="1.1234567", id="m2"),
     line(event="metered", product="ocr_pages", quantity="1"),
@@ -149,14 +149,14 @@ MALFORMED = [
 @pytest.mark.parametrize("bad", MALFORMED)
 @pytest.mark.parametrize("options", [[], ["--usage"]])
 def test_a_malformed_line(tmp_path, bad, options):
-    before = "\n".join([GOOD, START, METERED]).encode()
+    before = f"{GOOD}\n{START}\n{METERED}".encode()
     bad = bad if isinstance(bad, bytes) else bad.encode()
     content = b"\n".join([before, bad, GOOD.encode(), b""])
     assert refused(run(tmp_path, GOOD, content, options=options), "h1.jsonl:4:")
 
 
 def test_the_lines_without_the_bad_one_are_fine(tmp_path):
-    result = run(tmp_path, "\n".join([GOOD, START, METERED, GOOD, ""]))
+    result = run(tmp_path, f"{GOOD}\n{START}\n{METERED}\n{GOOD}\n")
     assert (result.exit_code, result.stderr) == (0, "")
 
 

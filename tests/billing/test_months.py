@@ -109,11 +109,15 @@ def test_instants_are_cut_to_seconds():
     assert Month.parse("2026-03", "UTC").rfc3339(month.start_ms) == "2026-02-28T23:00:00+00:00"
 
 
-@pytest.mark.parametrize("period", ["2026-3", "2026-13", "2026-00", "26-03", "2026-03-01", "", "2026-03\n", "٢٠٢٦-٠٣"])
+@pytest.mark.parametrize(
+    "period", ["2026-3", "2026-13", "2026-00", "26-03", "2026-03-01", "", "2026-03\n", "٢٠٢٦-٠٣"]
+)
 def test_what_is_no_month(period):
-    pytest.raises(ValueError, Month.parse, period, "UTC")
+    with pytest.raises(ValueError, match="month"):
+        Month.parse(period, "UTC")
 
 
 @pytest.mark.parametrize("zone", ["Mars/Base", "", "../etc/passwd", "Europe", "/etc/localtime"])
 def test_what_is_no_zone(zone):
-    pytest.raises(ValueError, Month.parse, "2026-03", zone)
+    with pytest.raises(ValueError, match="time zone"):
+        Month.parse("2026-03", zone)

@@ -11,9 +11,9 @@ from seatd.billing.rating import rate
 from seatd.billing.report import usage
 from seatd.catalogue.pricelist_toml import parse_price_list
 from tests.billing import oracle
-from tests.billing.histories import PERIODS, ZONES, histories, jsonl, price_lists, toml
+from tests.billing.histories import PERIODS, ZONES, histories, instants, jsonl, price_lists, toml
 
-SLOW = settings(deadline=None, max_examples=120, suppress_health_check=list(HealthCheck))
+SLOW = settings(deadline=None, max_examples=80, suppress_health_check=list(HealthCheck))
 
 
 @st.composite
@@ -31,10 +31,10 @@ def gathered(*files):
     return history
 
 
-def charges_csv(history, prices, period):
+def charges_csv(history, prices, period, now=None):
     price_list = parse_price_list(toml(prices))
     month = Month.parse(period, price_list.timezone)
-    lines = (charge for facts in history.all_facts() for charge in rate(facts, price_list, month))
+    lines = (charge for facts in history.all_facts() for charge in rate(facts, price_list, month, now))
     return b"".join(charges_file(lines, "csv")).decode()
 
 
@@ -87,3 +87,28 @@ def test_a_file_replayed_as_it_is_changes_nothing(case):
     once, twice = gathered(jsonl(lines)), gathered(jsonl(lines), jsonl(lines))
     assert charges_csv(twice, prices, period) == charges_csv(once, prices, period)
     assert usage_csv(twice, prices, period) == usage_csv(once, prices, period)
+
+
+@given(cases(), st.data())
+@SLOW
+def test_an_open_month_is_rated_as_if_nothing_changed_after_now(case, data):
+    lines, prices, period = case
+    now = data.draw(instants(period, prices["timezone"]))
+    known = [line for line in lines if oracle.ms(line["at"]) <= now]
+    ended = {(line["tenant"], line["lease"]) for line in known if line["event"] == "seat_ended"}
+    stopped = known + [
+        {
+            "at": oracle.print_instant_ms(now),
+            "tenant": line["tenant"],
+            "event": "seat_ended",
+            "lease": line["lease"],
+        }
+        for line in known
+        if line["event"] == "seat_started" and (line["tenant"], line["lease"]) not in ended
+    ]
+    # Hours stop now; all else goes on to the end of the month.
+    expected = sorted(
+        [row for row in oracle.charges_csv(known, prices, period).splitlines() if ",seat_hours," not in row]
+        + [row for row in oracle.charges_csv(stopped, prices, period).splitlines() if ",seat_hours," in row]
+    )
+    assert sorted(charges_csv(gathered(jsonl(lines)), prices, period, now).splitlines()) == expected
