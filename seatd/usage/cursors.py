@@ -1,0 +1,76 @@
+"""The recorder's cursors and gaps in SQL: read, moved only from where they were thought to stand.
+
+Decides that a cursor moves by compare-and-set, so that of several recorders which read the same events one
+writes them.  What the events say is not known here, and nothing is committed.
+"""
+
+from collections.abc import Iterable
+
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from seatd.database.engine import inserting
+from seatd.database.schema import recorder_cursors, seq_gaps
+from seatd.model import UsageEvent
+from seatd.usage.sequence import Cursor, Gap, filled
+
+
+async def load(connection: AsyncConnection, partition: int) -> Cursor:
+    """Read where a partition is recorded up to; the beginning where nothing ever was."""
+    row = recorder_cursors.c
+    query = select(row.stream_id, row.epoch, row.seq).where(row.partition == partition)
+    found = (await connection.execute(query)).one_or_none()
+    return Cursor(*found) if found else Cursor()
+
+
+async def move(connection: AsyncConnection, partition: int, before: Cursor, after: Cursor) -> bool:
+    """Move a cursor, and hold it to the end of the transaction; False where it stands elsewhere by now."""
+    row = recorder_cursors.c
+    await connection.execute(
+        inserting(connection, recorder_cursors)
+        .values(partition=partition, **Cursor()._asdict())
+        .on_conflict_do_nothing(index_elements=["partition"])
+    )
+    moved = await connection.execute(
+        update(recorder_cursors)
+        .where(
+            row.partition == partition,
+            row.stream_id == before.stream_id,
+            row.epoch == before.epoch,
+            row.seq == before.seq,
+        )
+        .values(**after._asdict())
+    )
+    return bool(moved.rowcount)
+
+
+async def note_gaps(
+    connection: AsyncConnection, partition: int, gaps: Iterable[Gap], noticed_ms: int
+) -> None:
+    """Write new gaps; one that stands already stays as it is."""
+    rows = [{"partition": partition, "noticed_ms": noticed_ms, **gap._asdict()} for gap in gaps]
+    if rows:
+        await connection.execute(
+            inserting(connection, seq_gaps).on_conflict_do_nothing(
+                index_elements=["partition", "epoch", "from_seq"]
+            ),
+            rows,
+        )
+
+
+async def fill_gaps(connection: AsyncConnection, partition: int, late: Iterable[UsageEvent]) -> None:
+    """Close gaps, or parts of them, whose events have come after all."""
+    seen = list(late)
+    row = seq_gaps.c
+    of_epochs = (row.partition == partition, row.epoch.in_({event.epoch for event in seen}))
+    columns = (row.epoch, row.from_seq, row.to_seq, row.noticed_ms)
+    for *numbers, noticed_ms in (await connection.execute(select(*columns).where(*of_epochs))).all():
+        gap = Gap(*numbers)
+        left = filled([gap], seen)
+        if left == [gap]:
+            continue
+        this = (row.partition == partition, row.epoch == gap.epoch, row.from_seq == gap.from_seq)
+        await connection.execute(delete(seq_gaps).where(*this))
+        rows = [{"partition": partition, "noticed_ms": noticed_ms, **part._asdict()} for part in left]
+        if rows:
+            await connection.execute(insert(seq_gaps), rows)

@@ -1,0 +1,69 @@
+"""What the ledger knows of one lease, and how two pieces of that knowledge become one.
+
+Epochs repeat themselves: what was recorded once may come again, late, or told otherwise by another epoch.  So
+knowledge is only ever *joined*: the join does not care about order, nor about how often a piece comes.  The
+earliest start holds.  An end that somebody decided (a release, a revocation, anything but running out) is
+final, the earliest of them.  Otherwise the highest epoch says whether the lease is over: it may have
+run out there, or been adopted again.  No SQL and no clock may live here.
+"""
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from seatd.model import UsageEvent
+
+EXPIRED: Final = "expired"
+"""The one end that nobody decided, and that an adoption takes back."""
+
+
+class Known(NamedTuple):
+    """What is known of a lease.  None: not (yet) known; `end_epoch` without `ended_ms`: adopted there, and open.
+
+    `person` and `tariff` are the start's; a lease whose start was never seen has an empty tariff.
+    """
+
+    person: str
+    tariff: str = ""
+    labels: Mapping[str, str] = {}
+    started_ms: int | None = None
+    start_epoch: int | None = None
+    ended_ms: int | None = None
+    end_epoch: int | None = None
+    end_reason: str | None = None
+
+
+def known_from(event: UsageEvent, person: str) -> Known:
+    """Tell what one event of a lease (`started`, `ended`, `adopted`) says of it."""
+    if event.kind == "started":
+        return Known(person, event.tariff, event.labels, event.at_ms, event.epoch)
+    if event.kind == "ended":
+        return Known(person, ended_ms=event.at_ms, end_epoch=event.epoch, end_reason=event.reason)
+    return Known(person, event.tariff, event.labels, end_epoch=event.epoch)
+
+
+def join(one: Known, other: Known) -> Known:
+    """Join two pieces of knowledge of the same lease."""
+    began, ended = _begun(one, other), _over(one, other)
+    return began._replace(ended_ms=ended.ended_ms, end_epoch=ended.end_epoch, end_reason=ended.end_reason)
+
+
+def _begun(one: Known, other: Known) -> Known:
+    if one.started_ms is None or other.started_ms is None:
+        # Without a start, an adoption still tells more (the tariff) than an end does.
+        return max(one, other, key=lambda known: (known.started_ms is not None, known.tariff, known.person))
+    return min(
+        one, other, key=lambda known: (known.started_ms, known.start_epoch, known.tariff, known.person)
+    )
+
+
+def _over(one: Known, other: Known) -> Known:
+    if _final(one) and _final(other):
+        return min(one, other, key=lambda known: (known.ended_ms, known.end_epoch, known.end_reason))
+    if _final(one) or _final(other):
+        return one if _final(one) else other
+    # Within one epoch nothing that ran out is adopted again: there the end is the later word.
+    return max(one, other, key=lambda known: (known.end_epoch or 0, known.ended_ms or 0))
+
+
+def _final(known: Known) -> bool:
+    return known.end_reason not in {None, EXPIRED}
