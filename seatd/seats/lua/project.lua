@@ -20,11 +20,14 @@ local function write_pairs(key, prefix, list)
 end
 
 local function cut_reason(st, op)
-  if st.trial and st.trial <= NOW and op[9] ~= st.trial then return st.trial, 'trial_expired' end
-  if st.tariff ~= '' and op[4] == '' then return NOW, 'contract_ended' end
-  if st.tariff ~= '' and op[4] ~= st.tariff then return NOW, 'tariff_switched' end
-  if op[8] > 0 and not st.suspended then return NOW, 'suspended' end
-  return nil
+  local reason = nil
+  if st.tariff ~= '' and op[4] == '' then reason = 'contract_ended'
+  elseif st.tariff ~= '' and op[4] ~= st.tariff then reason = 'tariff_switched'
+  elseif op[8] > 0 and not st.suspended then reason = 'suspended' end
+  -- A trial that ran out had ended every lease before, whatever else changes now.
+  local over = st.trial and st.trial <= NOW
+  if over and (reason or op[9] ~= st.trial) then return st.trial, 'trial_expired' end
+  return reason and NOW, reason
 end
 
 local function project(op)
