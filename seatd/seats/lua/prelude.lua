@@ -187,15 +187,20 @@ local function named(st, user)
   return products
 end
 
+-- Ends a lease that was cut: at the cut, or at its expires where that came first.
+local function cut_short(st, user, rec, reason, at, expires)
+  if at >= expires then reason = 'expired' end
+  finish(st, user, rec, reason, math.max(math.min(at, expires), rec[GRANTED]), expires)
+  save_lease(st, user, rec)
+end
+
 -- The holder's lease as it stands now: ends what is over, frees what nobody can believe in.
 -- Returns the lease (its ENDED is '' while it lives) and its expires, or nil and 0.
 local function settle(st, user, rec)
   local expires = expires_of(st, rec, user)
   if rec[ENDED] == '' then
     local at, reason = cut_at(st, rec)
-    if at and at < expires then
-      finish(st, user, rec, reason, math.max(at, rec[GRANTED]), expires)
-      save_lease(st, user, rec)
+    if at then cut_short(st, user, rec, reason, at, expires)
     elseif expires + Q <= NOW then
       finish(st, user, rec, 'expired', expires, expires)
     end

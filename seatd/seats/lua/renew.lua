@@ -38,14 +38,9 @@ local function renew(op)
   local expires = expires_of(st, rec, user)
   local at, reason = cut_at(st, rec)
   if not at and unnamed(st, user, rec) then at, reason = NOW, 'revoked' end
-  if at and at < expires then
-    finish(st, user, rec, reason, math.max(at, rec[GRANTED]), expires)
-    save_lease(st, user, rec)
-    return {'lease_gone', reason}
-  end
   if at then
-    settle(st, user, rec)
-    return {'lease_gone', rec[ENDED] ~= '' and rec[ENDED] or reason}
+    cut_short(st, user, rec, reason, at, expires)
+    return {'lease_gone', rec[ENDED]}
   end
   if start > rec[START] then
     rec[START] = start
