@@ -5,12 +5,15 @@
 -- Returns {"renewed", start, expires, ttl, kind, cap} or {"lease_gone", reason} | unauthorized |
 --        forbidden | unknown_tenant
 
-local function gone(st, lease, expires)
+-- Why the lease of this receipt is lost.  `rec` is what its user has now, or nil.
+local function gone(st, rec, op)
+  local lease, start, expires = op[3], op[5], op[6]
   local meaning = redis.call('HGET', st.x, lease)
   local reason = meaning and cmsgpack.unpack(meaning)[1] or ''
   if reason ~= '' then return {'lease_gone', reason} end
+  if rec and rec[LEASE] == lease then return {'lease_gone', 'taken_over'} end
   if expires + Q <= NOW then return {'lease_gone', 'expired'} end
-  return {'lease_gone', 'unknown'}
+  return {'lease_gone', rec and rec[START] > start and 'taken_over' or 'unknown'}
 end
 
 -- A named seat and a service seat live only while the name stands in the bindings.
@@ -25,15 +28,7 @@ local function renew(op)
   local refused = key_refused(st, op[2])
   if refused then return refused end
   local rec = load_lease(st, user)
-  if not rec then return gone(st, lease, op[6]) end
-  if rec[LEASE] ~= lease or start < rec[START] then
-    if rec[LEASE] == lease or rec[START] > start then
-      local answer = gone(st, lease, op[6])
-      if answer[2] == 'unknown' then answer[2] = 'taken_over' end
-      return answer
-    end
-    return gone(st, lease, op[6])
-  end
+  if not rec or rec[LEASE] ~= lease or start < rec[START] then return gone(st, rec, op) end
   if rec[ENDED] ~= '' then return {'lease_gone', rec[ENDED]} end
   local expires = expires_of(st, rec, user)
   local at, reason = cut_at(st, rec)
