@@ -31,6 +31,7 @@ from seatd.embedded import EmbeddedStore
 from seatd.flows import epochs, keyring
 from seatd.flows.keys_used import KeysUsed
 from seatd.flows.policy import Projector
+from seatd.flows.services import Services
 from seatd.model import Refusal, Scope
 from seatd.seats.batch import Batcher
 from seatd.seats.receipts import Keyring
@@ -38,8 +39,11 @@ from seatd.seats.service import Seats
 from seatd.seats.store import Store, StoreOptions, connect
 from seatd.telemetry import configure_logging, log
 from seatd.web import client
+from seatd.web.admin import add_admin_routes
+from seatd.web.problems import problems
 
 SHUTDOWN_S: Final = 10.0
+INTERNAL_BODY_MAX: Final = 1024 * 1024 - 1
 LOOP_PAUSE_S: Final = 1.0
 DATABASE_AGAIN_S: Final = 2.0
 ACTOR: Final = "seatd"
@@ -148,8 +152,17 @@ async def _compose(stack: AsyncExitStack, settings: Settings, engine: AsyncEngin
     for name, loop in loops.items():
         await stack.enter_async_context(_kept_going(name, loop))
     public = await _listen(stack, client.make_app(seats, used.add), settings.listen)
-    internal = await _listen(stack, web.Application(), settings.internal_listen)
+    internal = await _listen(
+        stack, _internal_app(Services(accounts, seats, projector.project), used), settings.internal_listen
+    )
     return Running(public, internal)
+
+
+def _internal_app(services: Services, used: KeysUsed) -> web.Application:
+    app = web.Application(middlewares=[problems], client_max_size=INTERNAL_BODY_MAX)
+    app[client.KEY_USED] = used.add
+    add_admin_routes(app, services)
+    return app
 
 
 @contextlib.contextmanager

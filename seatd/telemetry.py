@@ -1,20 +1,47 @@
 """Log set-up, and every metric, declared once.
 
 Names and units follow the Prometheus conventions.  Labels are bounded: verbs, codes and outcomes are
-fixed sets; a tenant is a label only through `web.ops`, which names the largest and sums the rest.
-Log lines never hold keys or receipts: what must not appear is never passed in, and the last processor drops it.
+fixed sets, and what they may be is declared here; a tenant is a label only on the families of
+`TENANT_GAUGES`, which `web.ops` fills with the largest tenants by name and the rest as one.
+Log lines never hold keys or receipts: what must not appear is never passed in, and should it be, the
+last steps drop it by name and by shape, from every logger of the process.
 """
 
 import logging
+import platform
+import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
+from types import MappingProxyType
 from typing import Any, Final
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
 
+import seatd
+
+# -- metrics ----------------------------------------------------------------------------------------
+
+OPS: Final = ("acquire", "renew", "release", "addon")
+OUTCOMES: Final = ("ok", "failed")
+KINDS: Final = ("started", "ended", "denied", "sample", "adopted")
+READS: Final = ("store", "tenants", "policies")
+
+disable_created_metrics()  # a series more for each counter, which nobody asked for
 REGISTRY: Final = CollectorRegistry(auto_describe=True)
+ProcessCollector(registry=REGISTRY)
+PlatformCollector(registry=REGISTRY)
 
+BUILD: Final = Info("seatd_build", "What is running.", registry=REGISTRY)
 REQUESTS: Final = Counter(
     "seatd_requests_total", "Client requests answered.", ["op", "code"], registry=REGISTRY
 )
@@ -51,30 +78,131 @@ STREAM_BACKLOG: Final = Gauge(
 )
 STORE_UP: Final = Gauge("seatd_store_up", "1 while the seat store answers.", registry=REGISTRY)
 DATABASE_UP: Final = Gauge("seatd_database_up", "1 while the account database answers.", registry=REGISTRY)
+SCRAPE_ERRORS: Final = Counter(
+    "seatd_scrape_errors_total",
+    "Reads for a scrape or a readiness check that failed or took too long.",
+    ["read"],
+    registry=REGISTRY,
+)
+
+TENANT_GAUGES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
+    {
+        "in_use": ("seatd_tenant_seats_in_use", "Seats in use now."),
+        "capacity": ("seatd_tenant_seats_capacity", "Seats that may be in use at once."),
+        "denied": ("seatd_tenant_seats_denied", "Users refused a seat in the minute that runs."),
+    }
+)
+"""The families with the label `tenant`, by the field they show: read from the store at each scrape."""
+TENANTS: Final = ("seatd_tenants", "Tenants that the seat store knows.")
+TENANTS_FULL: Final = ("seatd_tenants_full", "Tenants with every seat in use that refuse users this minute.")
+
+
+def _declare_series() -> None:
+    """Show what has not happened yet as 0: a rate over a series that appears from nothing misses its start."""
+    BUILD.info({"version": seatd.__version__, "python": platform.python_version()})
+    for metric, values in ((STORE_CALLS, OUTCOMES), (PROJECTIONS, OUTCOMES), (RECORDED, KINDS)):
+        for value in values:
+            metric.labels(value)
+    for read in READS:
+        SCRAPE_ERRORS.labels(read)
+    for op in OPS:
+        REQUESTS.labels(op, "ok")
+        REQUEST_SECONDS.labels(op)
+
+
+_declare_series()
+
+# -- logs -------------------------------------------------------------------------------------------
+
+HIDDEN: Final = "***"
+DEPTH_MAX: Final = 8
+_SECRET_WORDS: Final = frozenset(
+    f"{word}{plural}"
+    for word in ("key", "receipt", "authorization", "secret", "token", "password", "passwd", "cookie")
+    for plural in ("", "s")
+)
+_HARMLESS: Final = (int, float, bool, type(None))
+# Shapes, looked for in the finished line: keys, a bearer's credentials, receipts (base64url of at least 50
+# bytes, the first of which is the version 1), passwords in URLs.
+_SHAPES: Final = re.compile(
+    r"s[ct]\.[A-Za-z0-9._@:+%\-]{1,400}\.[A-Za-z0-9_\-]{32,}"
+    r"|s[ab]\.[A-Za-z0-9_\-]{32,}"
+    r"|(?<=[Bb]earer )[^\s\"',;)\]}\\]+"
+    r"|A[Q-Za-f][A-Za-z0-9_\-]{65,}=*"
+    r"|(?<=://)[^\s/\"'@]*:[^\s/\"'@]*(?=@)"
+)
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("seatd")
 
-_SECRET_FIELDS: Final = frozenset({"key", "receipt", "authorization", "secret", "token", "password"})
+
+def _is_secret(name: object) -> bool:
+    return str(name).lower().replace("-", "_").rpartition("_")[2] in _SECRET_WORDS
+
+
+def _without_secrets(value: Any, depth: int = 0) -> Any:
+    """Copy nested data with every field that is named like a secret hidden; a number is no secret."""
+    if depth > DEPTH_MAX:
+        return HIDDEN
+    if isinstance(value, Mapping):
+        return {
+            str(name): HIDDEN
+            if _is_secret(name) and not isinstance(inner, _HARMLESS)
+            else _without_secrets(inner, depth + 1)
+            for name, inner in value.items()
+        }
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_without_secrets(inner, depth + 1) for inner in value]
+    return value
 
 
 def _drop_secrets(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    for name in _SECRET_FIELDS & event.keys():
-        event[name] = "***"
-    return event
+    cleared: MutableMapping[str, Any] = _without_secrets(event)
+    return cleared
+
+
+def scrub(line: str) -> str:
+    """Hide whatever in a finished line looks like a key, a receipt, or a password in a URL."""
+    return _SHAPES.sub(HIDDEN, line)
+
+
+def _scrubbed(_: object, __: str, line: str) -> str:
+    return scrub(line)
+
+
+class _Through(logging.Handler):
+    """Hands what libraries log to our own lines, so that nothing reaches the output past the scrubbing."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log the record as a line of ours that names the library's logger."""
+        try:
+            log.log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info)
+        except Exception:  # noqa: BLE001 - a line that cannot be written must not stop what it is about
+            self.handleError(record)
 
 
 def configure_logging(level: str = "info", *, console: bool = False) -> None:
-    """Send structured lines to standard error: for people on a console, else one JSON object a line."""
-    renderer: Any = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
+    """Send structured lines to standard error: for people on a console, else one JSON object a line.
+
+    What libraries log at warning or above comes along.  Raises `KeyError` for a level that does not exist.
+    """
+    renderer: Any = structlog.processors.JSONRenderer()
+    if console:
+        # The default formatter prints the locals of every frame, keys and receipts among them.
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
             _drop_secrets,
-            *([] if console else [structlog.processors.format_exc_info]),
             renderer,
+            _scrubbed,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        cache_logger_on_first_use=False,  # standard error may be another one later
     )
+    logging.basicConfig(level=logging.WARNING, handlers=[_Through()], force=True)
+    logging.raiseExceptions = False  # a traceback from logging itself would pass the scrubbing by
