@@ -101,6 +101,17 @@ local function no_seat(st, user)
   return {'no_seat', used, st.cap, tonumber(first[2] or 0), NOW, Q}
 end
 
+-- The user's lease, where this acquire would go on with it: ended if the name that carried it is gone.  A
+-- service seat never counted, so it goes at once; a named one stays until its client cannot believe in it.
+local function still_named(st, op, rec, expires, products)
+  local wants_it = rec[ENDED] == '' and (rec[CLIENT] == op[4] or op[7] == 1)
+  if not wants_it or rec[KIND] == 'team' or products[rec[KIND]] then return rec end
+  cut_short(st, op[3], rec, 'revoked', NOW, expires)
+  if rec[KIND] ~= 'service' then return rec end
+  free(st, op[3], rec)
+  return nil
+end
+
 local function acquire(op)
   local st, user, client = tenant_at(op[1]), op[3], op[4]
   if not st.name then return {'unknown_tenant'} end
@@ -118,6 +129,8 @@ local function acquire(op)
 
   local rec, expires = load_lease(st, user), 0
   if rec then rec, expires = settle(st, user, rec) end
+  local after = rec and rec[START] or 0
+  if rec then rec = still_named(st, op, rec, expires, products) end
   if op[5] ~= '' then
     local old = redis.call('HGET', st.x, request_field(user, client, op[5]))
     if old then
@@ -126,23 +139,17 @@ local function acquire(op)
       return {'lease_gone', old[1]}
     end
   end
-  local mine = rec and rec[ENDED] == '' and (rec[CLIENT] == client or op[7] == 1)
-  if mine and rec[KIND] == 'service' and kind ~= 'service' then  -- no service user any more: counts from now on
-    finish(st, user, rec, 'revoked', math.max(rec[GRANTED], math.min(NOW, expires)), expires)
-    free(st, user, rec)
-    rec = nil
-  end
   if rec and rec[ENDED] == '' then
     if rec[CLIENT] == client then return again(st, op, rec, expires, addons) end
     if op[7] ~= 1 then return deny(st, user, {'seat_elsewhere', rec[CLIENT], rec[GRANTED]}) end
     -- The old client may believe until its expiry: that is the new lease's floor.
     finish(st, user, rec, 'taken_over', math.max(rec[GRANTED], math.min(NOW, expires)), expires)
-    return begin(st, op, rec[KIND], math.max(rec[FLOOR], expires), rec[START], addons, expires)
+    return begin(st, op, rec[KIND], math.max(rec[FLOOR], expires), after, addons, expires)
   end
   if rec and rec[ENDED] ~= 'released' then return deny(st, user, {'conflict', rec[ENDED], expires + Q, NOW}) end
-  local floor, after = 0, 0
+  local floor = 0
   if rec then  -- released, and an older client of the same user may still believe: the seat is theirs
-    floor, after = rec[FLOOR], rec[START]
+    floor = rec[FLOOR]
     if rec[KIND] ~= kind then return deny(st, user, {'conflict', 'released', expires + Q, NOW}) end
   end
   if kind ~= 'service' then
@@ -152,7 +159,7 @@ local function acquire(op)
       return deny(st, user, refused)
     end
   end
-  return begin(st, op, kind, floor, after, addons, expires)
+  return begin(st, op, kind, floor, after, addons, rec and expires or 0)
 end
 
 local replies = {}
