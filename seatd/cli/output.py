@@ -1,0 +1,93 @@
+"""What commands print: tables and sentences for people, JSON for programs.
+
+Decides how instants look (local time with its offset), that a pipe gets no colours and no cut-off cells, and that nothing
+a server sent is taken for markup.  What is drawn with is imported only when something is drawn.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import click
+
+WIDTH_PIPED: Final = 10_000
+Row = Sequence[object]
+
+
+def instant(at_ms: int | None) -> str:
+    """Write an instant in local time with its offset; nothing for None."""
+    if at_ms is None:
+        return ""
+    return datetime.fromtimestamp(at_ms // 1000, UTC).astimezone().isoformat(sep=" ", timespec="seconds")
+
+
+def instant_ms(text: str) -> int:
+    """Read an instant: ISO 8601 (local time without an offset), or milliseconds since the epoch.
+
+    Gives milliseconds since the UTC epoch; raises `click.BadParameter`.
+    """
+    if text.isascii() and text.isdigit():
+        return int(text)
+    try:
+        return int(datetime.fromisoformat(text).timestamp() * 1000)
+    except (ValueError, OverflowError, OSError):
+        raise click.BadParameter(
+            f"{text!r} is no instant: write 2026-03-01T08:00, or with an offset."
+        ) from None
+
+
+class Output:
+    """Prints for people, or as JSON for programs."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+
+    def answer(self, body: Any, draw: Callable[[], None]) -> None:
+        """Print `body` as one JSON text, or let `draw` print it for people."""
+        if self.as_json:
+            click.echo(json.dumps(body, ensure_ascii=False, indent=2))
+        else:
+            draw()
+
+    def table(self, columns: Sequence[str], rows: Iterable[Row], *, empty: str) -> None:
+        """Print a table; a column whose name ends with `#` stands to the right.  `empty`: said where no row is."""
+        from rich import box  # noqa: PLC0415 - see above
+        from rich.console import Console  # noqa: PLC0415
+        from rich.table import Table  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
+
+        console = Console(highlight=False, markup=False, emoji=False)
+        if not console.is_terminal:
+            console.width = WIDTH_PIPED
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for column in columns:
+            right = column.endswith("#")
+            table.add_column(column.removesuffix("#"), justify="right" if right else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+        if table.row_count:
+            console.print(table)
+        else:
+            self.say(empty)
+
+    def facts(self, rows: Iterable[tuple[str, object]]) -> None:
+        """Print names and values, one a line; those without a value are left out."""
+        said = [(name, str(value)) for name, value in rows if value not in (None, "")]
+        width = max((len(name) for name, _ in said), default=0)
+        for name, value in said:
+            click.echo(f"{name:<{width}}  {value}")
+
+    def say(self, sentence: str) -> None:
+        """Print a sentence for people; a program is not told."""
+        if not self.as_json:
+            click.echo(sentence)
+
+    def note(self, sentence: str) -> None:
+        """Say something beside the answer, on standard error."""
+        click.echo(sentence, err=True)
+
+    def projected(self, *, projected: bool) -> None:
+        """Say so where a change stands but is not in force yet."""
+        if not projected:
+            self.note("The seat store is away: this stands, and is in force as soon as the store is back.")

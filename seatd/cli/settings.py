@@ -1,0 +1,172 @@
+"""The flags of `serve`, shared by the commands that need the same settings, and `seatd config`, which prints them.
+
+Decides which variable stands for which flag.  Nothing is opened here.
+"""
+
+import dataclasses
+import functools
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlencode
+
+import click
+
+from seatd.cli.client import SettingFault
+from seatd.cli.output import Output
+from seatd.config import SettingError, Settings, checked, parse_address
+
+_SECRET_PARAMETER: Final = re.compile(r"pass|secret|token|key", re.IGNORECASE)
+
+
+def _workers(_: click.Context, __: click.Parameter, value: int) -> int:
+    if value != 1:
+        raise click.BadParameter("this version serves with one worker; leave it out, or give 1.")
+    return value
+
+
+DATA: Final = click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    default=Path("var"),
+    show_default=True,
+    envvar="SEATD_DATA",
+    show_envvar=True,
+    help="Folder of keys, the embedded store and SQLite.",
+)
+DATABASE: Final = click.option(
+    "--database",
+    default="",
+    envvar="SEATD_DATABASE",
+    show_envvar=True,
+    metavar="URL",
+    help="sqlite:// or postgresql:// (default: SQLite under --data).",
+)
+_OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
+    DATA,
+    click.option(
+        "--listen",
+        default="127.0.0.1:8470",
+        show_default=True,
+        envvar="SEATD_LISTEN",
+        show_envvar=True,
+        metavar="HOST:PORT",
+        help="Where clients reach it.",
+    ),
+    click.option(
+        "--internal-listen",
+        default="127.0.0.1:8471",
+        show_default=True,
+        envvar="SEATD_INTERNAL_LISTEN",
+        show_envvar=True,
+        metavar="HOST:PORT",
+        help="Where administration, billing, metrics and health are.",
+    ),
+    click.option(
+        "--store",
+        default="",
+        envvar="SEATD_STORE",
+        show_envvar=True,
+        metavar="URL",
+        help="redis://, rediss:// or unix:// (default: an embedded Valkey).",
+    ),
+    DATABASE,
+    click.option(
+        "--secret-file",
+        type=click.Path(path_type=Path),
+        default=None,
+        envvar="SEATD_SECRET_FILE",
+        show_envvar=True,
+        help="File of the secret (default: secret.key under --data).",
+    ),
+    click.option(
+        "--workers",
+        type=int,
+        callback=_workers,
+        default=1,
+        envvar="SEATD_WORKERS",
+        show_envvar=True,
+        help="Server processes; this version runs one.",
+    ),
+    click.option(
+        "--demo",
+        is_flag=True,
+        envvar="SEATD_DEMO",
+        show_envvar=True,
+        help="Make demo tenants and print lines to paste.",
+    ),
+    click.option(
+        "--log-level",
+        type=click.Choice(["debug", "info", "warning", "error"]),
+        default="info",
+        show_default=True,
+        envvar="SEATD_LOG_LEVEL",
+        show_envvar=True,
+    ),
+)
+
+
+def takes_settings(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the flags of `serve`; it is called with `settings`.
+
+    Ends with exit status 2 and a sentence where one of them cannot be served.
+    """
+
+    @functools.wraps(function)
+    def command(*, listen: str, internal_listen: str, workers: int, **options: Any) -> None:
+        options_of_command = {
+            name: options.pop(name) for name in [*options] if name not in Settings.__dataclass_fields__
+        }
+        del workers  # one, as its callback has made sure
+        try:
+            settings = checked(
+                Settings(
+                    listen=parse_address(listen, "--listen"),
+                    internal_listen=parse_address(internal_listen, "--internal-listen"),
+                    log_console=sys.stderr.isatty(),
+                    **options,
+                )
+            )
+        except SettingError as error:
+            raise SettingFault(str(error)) from None
+        function(settings=settings, **options_of_command)
+
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def masked(url: str) -> str:
+    """Write a URL without its password; rather too much is hidden than too little."""
+    scheme, mark, rest = url.partition("://")
+    user, at, place = rest.rpartition("@")
+    if at and ":" in user:
+        rest = f"{user.partition(':')[0]}:***@{place}"
+    where, asked, parameters = rest.partition("?")
+    if asked:
+        hidden = [
+            (name, "***" if _SECRET_PARAMETER.search(name) else value)
+            for name, value in parse_qsl(parameters, keep_blank_values=True)
+        ]
+        where += "?" + urlencode(hidden, safe="*/:")
+    return scheme + mark + where
+
+
+@click.command(epilog="Example: SEATD_STORE=redis://10.0.0.5:6379 seatd config")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@takes_settings
+def config(settings: Settings, *, as_json: bool) -> None:
+    """Print the settings that `seatd serve` would take, passwords hidden."""
+    shown: dict[str, Any] = {
+        field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)
+    }
+    shown |= {
+        "store": masked(settings.store) or "embedded",
+        "database": masked(settings.database_url),
+        "secret_file": settings.secret_path,
+    }
+    body = {name: value if isinstance(value, bool | int) else str(value) for name, value in shown.items()}
+    out = Output(as_json=as_json)
+    out.answer(body, lambda: out.facts(body.items()))
