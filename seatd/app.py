@@ -7,8 +7,6 @@ goes last.
 
 import asyncio
 import contextlib
-import fcntl
-import os
 import secrets
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -21,6 +19,7 @@ import uvloop
 from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from seatd import folder
 from seatd.accounts.receipt_keys import SECRET_BYTES_MIN, WrongSecretError
 from seatd.accounts.service import Accounts
 from seatd.accounts.tokens import make as make_key
@@ -63,7 +62,7 @@ class Database:
     def __init__(self, settings: Settings, accounts: Accounts) -> None:
         self._url = settings.database_url
         self._accounts = accounts
-        self._key = _write_once(settings.data / "admin.key", lambda: make_key(Scope.ADMIN, None))
+        self._key = folder.write_once(settings.data / "admin.key", lambda: make_key(Scope.ADMIN, None))
         self.prepared = False
 
     async def prepare(self) -> None:
@@ -110,7 +109,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     """Open everything, serve, and close everything again."""
     checked(settings)
     async with AsyncExitStack() as stack:
-        stack.enter_context(_data_folder(settings.data))
+        stack.enter_context(folder.held(settings.data))
         engine = make_engine(settings.database_url)
         stack.push_async_callback(engine.dispose)
         url = settings.store or (await stack.enter_async_context(EmbeddedStore(settings.data / "store"))).url
@@ -165,35 +164,8 @@ def _internal_app(services: Services, used: KeysUsed) -> web.Application:
     return app
 
 
-@contextlib.contextmanager
-def _data_folder(data: Path) -> Any:
-    """Hold DIR for this seatd alone."""
-    data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (data / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise SettingError(
-                f"Another seatd serves from {data}; name another folder with --data."
-            ) from None
-        yield
-
-
-def _write_once(path: Path, make: Callable[[], str]) -> str:
-    """Read a private file, or make it whole with mode 0600: never half a file, never readable by others."""
-    with contextlib.suppress(FileNotFoundError):
-        return path.read_text().strip()
-    fresh = path.with_name(f"{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(make() + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-    return path.read_text().strip()
-
-
 def _secret(path: Path) -> bytes:
-    secret = _write_once(path, lambda: secrets.token_hex(SECRET_BYTES_MIN)).encode()
+    secret = folder.write_once(path, lambda: secrets.token_hex(SECRET_BYTES_MIN)).encode()
     if len(secret) < SECRET_BYTES_MIN:
         raise SettingError(f"{path} must hold at least {SECRET_BYTES_MIN} bytes of secret.")
     return secret
