@@ -4,8 +4,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.databases import database_url, empty_database_url, migrated_sqlite, new_postgres, postgres
 from tests.servers import SeatdProcess
 from tests.valkey import ValkeyServer
+
+__all__ = ["database_url", "empty_database_url", "migrated_sqlite", "new_postgres", "postgres"]
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,116 @@
+"""Migrations: what they make equals the schema, on both databases; several may start at once."""
+
+import asyncio
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from alembic.util import CommandError
+from sqlalchemy import Connection, inspect, text
+
+from seatd.database import migrations
+from seatd.database.engine import make_engine, reading, writing
+from seatd.database.schema import metadata
+
+
+def described(connection: Connection) -> dict[str, object]:
+    """All that a database knows of its tables: columns, types, keys, indexes, by name."""
+    inspector = inspect(connection)
+    return {
+        name: [
+            [{**column, "type": repr(column["type"])} for column in inspector.get_columns(name)],
+            inspector.get_pk_constraint(name),
+            sorted(map(repr, inspector.get_foreign_keys(name))),
+            sorted(map(repr, inspector.get_unique_constraints(name))),
+            sorted(map(_index, inspector.get_indexes(name))),
+        ]
+        for name in sorted(inspector.get_table_names())
+        if name != "alembic_version"
+    }
+
+
+def _index(index: Any) -> str:
+    options = {option: str(value) for option, value in index.pop("dialect_options", {}).items()}
+    return repr((index, options))
+
+
+async def test_migrations_make_what_the_schema_says(empty_database_url: str) -> None:
+    engine = make_engine(empty_database_url)
+    async with writing(engine) as connection:
+        await connection.run_sync(metadata.create_all)
+    async with reading(engine) as connection:
+        wanted = await connection.run_sync(described)
+    async with writing(engine) as connection:
+        await connection.run_sync(metadata.drop_all)
+    assert await migrations.current(empty_database_url) is None
+
+    assert await migrations.upgrade(empty_database_url) == migrations.newest()
+
+    async with reading(engine) as connection:
+        assert await connection.run_sync(described) == wanted
+    assert await migrations.check(empty_database_url) == []
+    assert await migrations.current(empty_database_url) == migrations.newest()
+    await engine.dispose()
+
+
+async def test_ids_sort_by_code_point_on_both(empty_database_url: str) -> None:
+    await migrations.upgrade(empty_database_url)
+    engine = make_engine(empty_database_url)
+    async with writing(engine) as connection:
+        for number, name in enumerate(["b", "B", "a", "_", "-", "a.b"]):
+            values = f"('{name}', '2026-01-0{number + 1}', '', '', 0)"
+            await connection.execute(
+                text(f"INSERT INTO price_lists (version, valid_from, toml, digest, added_ms) VALUES {values}")
+            )
+        rows = await connection.execute(text("SELECT version FROM price_lists ORDER BY version"))
+        assert list(rows.scalars()) == ["-", "B", "_", "a", "a.b", "b"]
+    await engine.dispose()
+
+
+async def test_check_tells_a_difference(database_url: str) -> None:
+    engine = make_engine(database_url)
+    async with writing(engine) as connection:
+        await connection.execute(text("DROP INDEX ix_meters_tenant_at_ms"))
+        await connection.execute(text("ALTER TABLE people ADD COLUMN surname TEXT"))
+    await engine.dispose()
+    told = " ".join(await migrations.check(database_url))
+    assert "ix_meters_tenant_at_ms" in told
+    assert "surname" in told
+
+
+async def test_upgrading_again_changes_nothing(database_url: str) -> None:
+    assert await migrations.upgrade(database_url) == await migrations.current(database_url)
+
+
+async def test_a_newer_database_is_refused(database_url: str) -> None:
+    engine = make_engine(database_url)
+    async with writing(engine) as connection:
+        await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    await engine.dispose()
+    with pytest.raises(CommandError):
+        await migrations.upgrade(database_url)
+
+
+async def test_a_failed_migration_leaves_nothing(empty_database_url: str) -> None:
+    engine = make_engine(empty_database_url)
+    async with writing(engine) as connection:
+        await connection.execute(text("CREATE TABLE price_lists (x INTEGER)"))
+    with pytest.raises(Exception, match="already exists"):
+        await migrations.upgrade(empty_database_url)
+    async with reading(engine) as connection:
+        names = await connection.run_sync(lambda sync: inspect(sync).get_table_names())
+    await engine.dispose()
+    assert names == ["price_lists"]
+
+
+async def test_processes_that_start_at_once_migrate_once(empty_database_url: str) -> None:
+    program = "import asyncio, sys; from seatd.database.migrations import upgrade; asyncio.run(upgrade(sys.argv[1]))"
+    started = [
+        subprocess.Popen([sys.executable, "-c", program, empty_database_url], stderr=subprocess.PIPE)
+        for _ in range(3)
+    ]
+    for process in started:
+        _, said = await asyncio.to_thread(process.communicate, None, 60)
+        assert process.returncode == 0, said.decode()
+    assert await migrations.check(empty_database_url) == []
