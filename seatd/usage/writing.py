@@ -7,19 +7,18 @@ known here, and nothing is committed.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from itertools import islice
 from typing import Any, Final
 
-from sqlalchemy import case, select, tuple_
+from sqlalchemy import case
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from seatd.database.engine import inserting
+from seatd.database.pairs import matching
 from seatd.database.schema import denials, ledger_leases, samples
 from seatd.model import UsageEvent
 from seatd.usage.fold import Known, join, known_from
 
 MINUTE_MS: Final = 60_000
-_CHUNK: Final = 500
 
 Key = tuple[str, str]
 PersonsFor = Callable[[AsyncConnection, Iterable[Key]], Awaitable[Mapping[Key, str]]]
@@ -51,14 +50,11 @@ async def write(
 
 
 async def _known(connection: AsyncConnection, leases: set[Key]) -> dict[Key, Known]:
-    wanted = iter(sorted(leases))
-    found: dict[Key, Known] = {}
-    columns = [ledger_leases.c[name] for name in ("tenant", "lease", *_LEASE_COLUMNS)]
-    while chunk := list(islice(wanted, _CHUNK)):
-        query = select(*columns).where(tuple_(ledger_leases.c.tenant, ledger_leases.c.lease).in_(chunk))
-        for tenant, lease, *values in await connection.execute(query):
-            found[tenant, lease] = Known(*values)
-    return found
+    row = ledger_leases.c
+    columns = [row[name] for name in ("tenant", "lease", *_LEASE_COLUMNS)]
+    query, wanted = matching(connection, columns, (row.tenant, row.lease), sorted(leases))
+    found = await connection.execute(query, wanted)
+    return {(tenant, lease): Known(*values) for tenant, lease, *values in found}
 
 
 def _unknown_people(

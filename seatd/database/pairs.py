@@ -1,0 +1,37 @@
+"""Find rows by many pairs of texts in one statement, however many pairs there are.
+
+An IN list is compiled anew for every length and bounded by the number of parameters; this is neither.  Decides
+only how both databases are asked; which table and which columns is the caller's.
+"""
+
+import json
+from collections.abc import Collection
+from typing import Any
+
+from sqlalchemy import ARRAY, Column, Select, Text, and_, bindparam, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+
+def matching(
+    connection: AsyncConnection,
+    columns: Collection[Column[Any]],
+    key: tuple[Column[str], Column[str]],
+    pairs: Collection[tuple[str, str]],
+) -> tuple[Select[Any], dict[str, Any]]:
+    """Give the query, and its parameters, of the rows whose two `key` columns are one of `pairs`.
+
+    The columns are to be a unique key, and the pairs distinct.
+    """
+    if connection.dialect.name == "sqlite":
+        wanted: Any = func.json_each(bindparam("pairs", type_=Text)).table_valued("value").alias("wanted")
+        first, second = (func.json_extract(wanted.c.value, path) for path in ("$[0]", "$[1]"))
+        parameters: dict[str, Any] = {"pairs": json.dumps(list(pairs))}
+    else:
+        lists = (bindparam("firsts", type_=ARRAY(Text)), bindparam("seconds", type_=ARRAY(Text)))
+        wanted = func.unnest(*lists).table_valued("first", "second").render_derived().alias("wanted")
+        first, second = wanted.c.first, wanted.c.second
+        parameters = {"firsts": [one for one, _ in pairs], "seconds": [other for _, other in pairs]}
+    # Few pairs against a large table: the pairs lead, and each is one search of the key.
+    return select(*columns).select_from(
+        wanted.join(key[0].table, and_(key[0] == first, key[1] == second))
+    ), parameters
