@@ -20,6 +20,7 @@ from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from seatd import folder
+from seatd.accounts import people
 from seatd.accounts.receipt_keys import SECRET_BYTES_MIN, WrongSecretError
 from seatd.accounts.service import Accounts
 from seatd.accounts.tokens import make as make_key
@@ -35,13 +36,15 @@ from seatd.model import Refusal, Scope
 from seatd.seats.batch import Batcher
 from seatd.seats.receipts import Keyring
 from seatd.seats.service import Seats
-from seatd.seats.store import Store, StoreOptions, connect
+from seatd.seats.store import Store, StoreAwayError, StoreOptions, connect
 from seatd.telemetry import configure_logging, log
+from seatd.usage.recorder import Recorder
 from seatd.web import client
 from seatd.web.admin import add_admin_routes
 from seatd.web.problems import problems
 
 SHUTDOWN_S: Final = 10.0
+DRAIN_MS: Final = 5_000
 INTERNAL_BODY_MAX: Final = 1024 * 1024 - 1
 LOOP_PAUSE_S: Final = 1.0
 DATABASE_AGAIN_S: Final = 2.0
@@ -142,14 +145,24 @@ async def _compose(stack: AsyncExitStack, settings: Settings, engine: AsyncEngin
     seats = Seats(store, batchers, ring, project=project, open_epoch=open_epoch)
     projector = Projector(accounts, seats, _tenant_scoped)
     used = KeysUsed(accounts)
+    recorder = Recorder(
+        engine,
+        await opened_store(),
+        people.persons_for,
+        clock=accounts.clock,
+        partitions=range(options.partitions),
+        away=(StoreAwayError,),
+    )
     loops: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
         "database": database.prepare_for_ever,
         "sweep": seats.sweep_for_ever,
         "project": projector.project_for_ever,
         "keys": used.note_for_ever,
+        "record": lambda: recorder.run_for_ever(settings.recorder_every_ms),
     }
     for name, loop in loops.items():
         await stack.enter_async_context(_kept_going(name, loop))
+    stack.push_async_callback(recorder.close, DRAIN_MS)
     public = await _listen(stack, client.make_app(seats, used.add), settings.listen)
     internal = await _listen(
         stack, _internal_app(Services(accounts, seats, projector.project), used), settings.internal_listen
