@@ -52,15 +52,15 @@ _LOOK_S = 0.2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    options = _parser().parse_args(arguments)
-    command = options.command[1:] if options.command[:1] == ["--"] else options.command
+    ours, command = _split(sys.argv[1:] if arguments is None else arguments)
+    options = _parser().parse_args(ours)
     if not command:
         return _say("name the program to run, after --", 2)
     try:
         client = BlockingSeatClient(
             options.url, _key(options.key_file), client=options.client, patience=_patience(options)
         )
-        labels = dict(label.split("=", 1) for label in options.label)
+        labels = dict(map(_label, options.label))
     except (OSError, ValueError) as error:
         return _say(str(error), 2)
     signals = _Signals()
@@ -163,6 +163,21 @@ def _key(key_file: Path | None) -> str:
     return key.strip()
 
 
+def _label(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"a label is NAME=VALUE: {text!r}")
+    return name, value
+
+
+def _split(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """Part our arguments from the program's, which may hold options of the same names."""
+    if "--" not in arguments:
+        return arguments, ()
+    at = list(arguments).index("--")
+    return arguments[:at], arguments[at + 1 :]
+
+
 def _patience(options: argparse.Namespace) -> Patience:
     return Patience(acquire_ms=int(options.within * 1000))
 
@@ -178,6 +193,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Take a seat, run a program while it is held, and give it back. Where the seat is lost, "
         "the program is ended: SIGTERM, then SIGKILL.",
         epilog=_HELP,
+        usage="python -m seatd_client hold --user USER [options] -- CMD ...",
+        allow_abbrev=False,  # a key given as --key must not pass for --key-file, and be repeated in an error
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     hold.add_argument("--user", required=True, help="who sits")
@@ -201,7 +218,6 @@ def _parser() -> argparse.ArgumentParser:
     hold.add_argument(
         "--grace", type=float, default=10.0, metavar="S", help="from SIGTERM to SIGKILL (%(default)s)"
     )
-    hold.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD ...", help="the program")
     return parser
 
 
