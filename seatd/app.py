@@ -41,6 +41,7 @@ from seatd.telemetry import configure_logging, log
 from seatd.usage.recorder import Recorder
 from seatd.web import client
 from seatd.web.admin import add_admin_routes
+from seatd.web.ops import Probes, TenantNow, add_ops_routes
 from seatd.web.problems import problems
 
 SHUTDOWN_S: Final = 10.0
@@ -165,15 +166,28 @@ async def _compose(stack: AsyncExitStack, settings: Settings, engine: AsyncEngin
     stack.push_async_callback(recorder.close, DRAIN_MS)
     public = await _listen(stack, client.make_app(seats, used.add), settings.listen)
     internal = await _listen(
-        stack, _internal_app(Services(accounts, seats, projector.project), used), settings.internal_listen
+        stack,
+        _internal_app(Services(accounts, seats, projector.project), used, _probes(seats, store, projector)),
+        settings.internal_listen,
     )
     return Running(public, internal)
 
 
-def _internal_app(services: Services, used: KeysUsed) -> web.Application:
+def _probes(seats: Seats, store: Store, projector: Projector) -> Probes:
+    async def tenants_now() -> list[TenantNow]:
+        return [TenantNow(*row) for row in await seats.everywhere()]
+
+    async def store_ok() -> bool:
+        return await store.now_ms() > 0
+
+    return Probes(tenants_now, store_ok, seats.reachable, lambda: projector.database_up)
+
+
+def _internal_app(services: Services, used: KeysUsed, probes: Probes) -> web.Application:
     app = web.Application(middlewares=[problems], client_max_size=INTERNAL_BODY_MAX)
     app[client.KEY_USED] = used.add
     add_admin_routes(app, services)
+    add_ops_routes(app, probes)
     return app
 
 

@@ -22,12 +22,16 @@ TenantScoped = Callable[[], Awaitable[AbstractSet[str]]]
 
 
 class Projector:
-    """Projects policies: one tenant on demand, all that are due in a loop."""
+    """Projects policies: one tenant on demand, all that are due in a loop.
+
+    `database_up` tells whether SQL answered the loop when it last asked.
+    """
 
     def __init__(self, accounts: Accounts, seats: Seats, tenant_scoped: TenantScoped) -> None:
         self._accounts = accounts
         self._seats = seats
         self._tenant_scoped = tenant_scoped
+        self.database_up = False
 
     async def project(self, tenant: str) -> bool:
         """Put a tenant's policy of now into force; False where there is no such tenant.
@@ -60,6 +64,8 @@ class Projector:
             try:
                 while await self.project_due() == ROWS_A_ROUND:
                     pass
+                self.database_up = True
             except Refusal as refusal:
+                self.database_up = refusal.code not in {"database_unavailable", "busy"}
                 log.debug("projection waits", code=refusal.code)
             await asyncio.sleep(ROUND_EVERY_S)

@@ -205,6 +205,24 @@ class Seats:
         known, in_use, capacity, version, _ = (await self._answer("inspect", (tenant, "status")))[1:]
         return Fullness(bool(known), in_use, capacity, version)
 
+    async def everywhere(self) -> list[tuple[str, int, int, int]]:
+        """Tell how full every tenant is that the store knows: tenant, in use, capacity, refused this minute.
+
+        Raises `Refusal` or `StoreAwayError` where the store is away.
+        """
+        rows: list[tuple[str, int, int, int]] = []
+        for batcher in self._batchers:
+            names = await self._store.tenants(batcher.partition)
+            answers = await asyncio.gather(*(batcher.submit("inspect", (name, "full")) for name in names))
+            rows += [(name, *answer[1:]) for name, answer in zip(names, answers, strict=True)]
+        return rows
+
+    async def reachable(self) -> bool:
+        """Tell whether the store answers and every partition has an epoch, opening one where there is none."""
+        for batcher in self._batchers:
+            await self._opened(batcher, "inspect", ("", "status"))
+        return True
+
     async def sitting(self, tenant: str, start: int, most: int) -> tuple[list[Sitting], int | None]:
         """List who sits, from rank `start`; returns the rows and the rank to go on from, None at the end."""
         answer = await self._answer("inspect", (tenant, "who", start, most))

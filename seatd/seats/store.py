@@ -99,6 +99,11 @@ class Store:
         return [f"{PREFIX}:{{p{partition:02}}}:{name}" for name in ("meta", "events", "due")]
 
     @staticmethod
+    def tenants_key(partition: int) -> str:
+        """Name the key of a partition that lists the tenants with a policy."""
+        return f"{PREFIX}:{{p{partition:02}}}:tenants"
+
+    @staticmethod
     def tenant_keys(partition: int, tenant: str) -> list[str]:
         """Name the keys of a tenant, in the order that the scripts' prelude tells."""
         return [f"{PREFIX}:{{p{partition:02}}}:{name}:{tenant}" for name in TENANT_KEYS]
@@ -119,7 +124,7 @@ class Store:
     def _command(self, partition: int, verb: str, operations: Sequence[Operation]) -> list[Any]:
         numbers: dict[str, int] = {}
         packed = [(numbers.setdefault(op[0], len(numbers) + 1), *op[1:]) for op in operations]
-        keys = self.partition_keys(partition)
+        keys = [*self.partition_keys(partition), self.tenants_key(partition)]
         for tenant in numbers:
             keys += self.tenant_keys(partition, tenant)
         options = self.options
@@ -183,6 +188,11 @@ class Store:
         key = self.partition_keys(partition)[2]
         reply = await self._one(["ZRANGEBYSCORE", key, "-inf", now_ms, "LIMIT", 0, most])
         return [name.decode() for name in reply]
+
+    async def tenants(self, partition: int) -> list[str]:
+        """Name the tenants of a partition that have a policy, sorted."""
+        reply = await self._one(["SMEMBERS", self.tenants_key(partition)])
+        return sorted(name.decode() for name in reply)
 
     async def now_ms(self) -> int:
         """Read the store's clock."""

@@ -1,8 +1,9 @@
 -- Purpose: read: how full tenants are, who sits, what a lease id or an add-on comes to.  Changes nothing
 --        but the clock's high-water mark.
--- KEYS, ARGV: prelude.lua.  Operations: {tenant, "status"}; {tenant, "who", from rank, how many};
+-- KEYS, ARGV: prelude.lua.  Operations: {tenant, "status"}; {tenant, "full"}; {tenant, "who", from rank, how many};
 --        {tenant, "addon", key hash, lease, product}
--- Returns {"status", known 0|1, in_use, cap, policy version, now} | {"who", now, seats in both sets, {{user,
+-- Returns {"status", known 0|1, in_use, cap, policy version, now} | {"full", in_use, cap, refused in the
+--        minute that runs} | {"who", now, seats in both sets, {{user,
 --        lease, client, granted, expires, kind, ended or ""}, ...}} | {"named", user} |
 --        addon_not_named | lease_gone reason | unauthorized | forbidden | unknown_tenant
 
@@ -22,6 +23,12 @@ local function page(st, seats, from, most, rows)
       rows[#rows + 1] = {list[i], rec[LEASE], rec[CLIENT], rec[GRANTED], expires, rec[KIND], standing(st, rec, expires)}
     end
   end
+end
+
+local function full(st)
+  local m = redis.call('HMGET', st.m, 'at', 'denied')
+  local runs = m[1] and tonumber(m[1]) + MINUTE > NOW
+  return {'full', in_use(st), st.cap, runs and tonumber(m[2]) or 0}
 end
 
 local function who(st, from, most)
@@ -59,6 +66,7 @@ local function inspect(op)
     return {'status', 1, in_use(st), st.cap, st.version, NOW}
   end
   if not st.name then return {'unknown_tenant'} end
+  if op[2] == 'full' then return full(st) end
   if op[2] == 'who' then return who(st, op[3], op[4]) end
   return addon(st, op)
 end

@@ -1,8 +1,8 @@
 -- Purpose: what every seat script shares: the clock, a tenant's state, how a lease begins and ends,
 --          usage events, samples.  store.py puts it in front of each verb; it never runs alone.
 --
--- KEYS   1 meta of the partition, 2 usage stream, 3 due (tenant -> when to look again), then for
---        tenant number i of the call eight keys from 4 + 8*(i-1):
+-- KEYS   1 meta of the partition, 2 usage stream, 3 due (tenant -> when to look again), 4 tenants that
+--        have a policy, then for tenant number i of the call eight keys from 5 + 8*(i-1):
 --        t policy and keys   b bindings (user -> "product product")   s seats (user -> expires)
 --        v service seats     l leases (user -> packed lease)          x what a lease id or an old
 --        request id means    f when to forget entries of x            m this minute's sample
@@ -14,7 +14,7 @@
 
 local Q, OFFSET, STREAM_MAX = unpack(cmsgpack.unpack(ARGV[1]))
 local OPS = cmsgpack.unpack(ARGV[2])
-local META, STREAM, DUE = KEYS[1], KEYS[2], KEYS[3]
+local META, STREAM, DUE, TENANTS = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local MINUTE = 60000
 local SWEEP_MAX = 256  -- leases that one operation may end on its way to a free seat
 local DENIED_MAX = 10000  -- different denials kept apart a tenant and minute
@@ -36,7 +36,7 @@ local tenants = {}  -- state by number, loaded on first use in this call
 local function tenant_at(i)
   local st = tenants[i]
   if st then return st end
-  local k = 4 + 8 * (i - 1)
+  local k = 5 + 8 * (i - 1)
   st = {
     t = KEYS[k], b = KEYS[k + 1], s = KEYS[k + 2], v = KEYS[k + 3], l = KEYS[k + 4],
     x = KEYS[k + 5], f = KEYS[k + 6], m = KEYS[k + 7], keys = {}, due = math.huge,

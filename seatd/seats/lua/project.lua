@@ -45,6 +45,7 @@ local function project(op)
   end
   local packed = cmsgpack.pack(cuts)
   redis.call('DEL', st.t, st.b)
+  redis.call('SADD', TENANTS, op[2])
   redis.call('HSET', st.t, 'name', op[2], 'v', op[3], 'tariff', op[4], 'cap', op[5], 'ttl', op[6],
     'since', op[7], 'open', op[10], 'term', term, 'cuts', packed)
   if op[8] > 0 then redis.call('HSET', st.t, 'suspended', op[8]) end
