@@ -20,7 +20,7 @@ ID_REASON: Final = "must be 1 to 128 characters of A-Z a-z 0-9 . _ @ : + -"
 Id = Annotated[str, Meta(pattern=ID_PATTERN)]
 Instant = Annotated[int, Meta(ge=0, le=INSTANT_MAX_MS)]
 Quantity = Annotated[int, Meta(ge=0, le=QUANTITY_MAX)]
-Labels = Annotated[dict[Id, str], Meta(max_length=LABELS_MAX)]
+Labels = Annotated[dict[str, str], Meta(max_length=LABELS_MAX)]
 
 T = TypeVar("T", bound=Struct)
 
