@@ -97,15 +97,30 @@ def happenings(draw, when, number):
     return line | {"event": "metered", "product": product, "quantity": quantity, "id": f"m{number}"}
 
 
-tenant_names = st.sampled_from(["acme", "Birch"])
+tenant_names = st.sampled_from(["acme", "acme", "acme", "Birch"])
 users = st.sampled_from(["ana", "bo", "cy"])
+
+
+def contract(period, zone):
+    """Write a tenant that uses everything: what is drawn beside it then changes something."""
+    start, _ = bounds(period, zone)
+    before = {"at": local(start - 3 * DAY, "UTC").isoformat(timespec="milliseconds"), "tenant": "acme"}
+    within = {**before, "at": local(start + 9 * DAY, "UTC").isoformat(timespec="milliseconds")}
+    lines = [before | {"event": "tariff", "tariff": "team"}, within | {"event": "tariff", "tariff": "agent"}]
+    for product in PRODUCTS:
+        lines.append(before | {"event": "booking", "product": product, "quantity": 3})
+        lines.append(before | {"event": "bound", "product": product, "user": "ana"})
+        reading = {"event": "metered", "product": product, "quantity": "3.5", "id": "c"}
+        lines.append(within | reading)
+    return [*lines, before | {"event": "seat_started", "lease": "c", "user": "ana"}]
 
 
 @st.composite
 def histories(draw, period, zone):
     """Return lines as dicts, in file order."""
     when = instants(period, zone)
-    lines = draw(st.lists(settings_lines(when), max_size=14))
+    lines = draw(st.just([]) | st.just(contract(period, zone)))
+    lines = lines + draw(st.lists(settings_lines(when), max_size=14))
     for number in range(draw(st.integers(0, 5))):
         lines += draw(leases(when, number))
     for number in range(draw(st.integers(0, 4))):
@@ -123,9 +138,9 @@ def products(draw, name):
         product["tariff"] = name
     elif draw(st.booleans()):
         product["scope"] = draw(st.sampled_from(["named", "tenant"]))
-    if draw(st.integers(0, 3)):
+    if draw(st.integers(0, 7)):
         product["metric"] = draw(st.sampled_from(METRICS))
-    if draw(st.booleans()):
+    if not draw(st.integers(0, 2)):
         product["charged"] = draw(st.sampled_from(["always", "charged_time"]))
     if draw(st.booleans()):
         product["vat"] = "reduced"

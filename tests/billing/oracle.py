@@ -47,6 +47,13 @@ def bounds(period, zone):
     return first_instant(year, month, zone), first_instant(*following, zone)
 
 
+@lru_cache
+def day_edges(start, end, zone):
+    """Return the first mark of a quarter hour of every run of one local date."""
+    dates = [(at, local(at, zone).date()) for at in range(start, end, QUARTER)]
+    return [start, *(at for (_, before), (at, date) in pairwise(dates) if date != before)]
+
+
 def half_up(value, places):
     shifted = abs(value) * 10**places + Fraction(1, 2)
     whole = shifted.numerator // shifted.denominator
@@ -76,7 +83,7 @@ class Tenant:
         self.lines = [{**line, "ms": ms(line["at"])} for line in lines if line["tenant"] == name]
         self.start, self.end = bounds(period, zone)
         marks = {line["ms"] for line in self.lines if self.start <= line["ms"] < self.end}
-        marks |= set(range(self.start, self.end, QUARTER))
+        marks |= set(day_edges(self.start, self.end, zone))
         self.seen = {}
         # What everything is, between one mark and the next.
         self.slices = [(at, end, self.state(at)) for at, end in pairwise([*sorted(marks), self.end])]

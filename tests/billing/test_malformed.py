@@ -55,6 +55,7 @@ MALFORMED = [
     GOOD[:-1] + ', "x_note": NaN}',
     GOOD[:-1] + ', "x_note": ' + "[" * 100_000 + "]" * 100_000 + "}",
     GOOD[:-1] + ', "note": 1}',
+    GOOD[:-1] + ', "xnote": 1}',
     GOOD.replace(AT, "2026-03-02T09:00:00"),
     GOOD.replace(AT, "2026-03-02 09:00:00Z"),
     GOOD.replace(AT, "2026-03-02T09:00Z"),

@@ -1,6 +1,7 @@
 """Where months begin and how many days they have, over all zones and their odd nights."""
 
 import datetime as dt
+from itertools import pairwise
 from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
@@ -56,6 +57,8 @@ def test_spans_tile_the_month_and_tell_local_time(period, zone):
     assert edges[0] == month.start_ms
     assert edges[-1] == month.end_ms
     assert edges[1:-1:2] == edges[2::2]
+    offsets = [offset for _, _, offset in month.spans]
+    assert all(before != after for before, after in pairwise(offsets))
     for start, end, offset in month.spans:
         for at in range(start, end, 3 * 3_600_000):
             assert local(at, zone).utcoffset() == dt.timedelta(milliseconds=offset)

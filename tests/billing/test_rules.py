@@ -139,6 +139,41 @@ def test_of_two_settings_at_one_instant_the_later_wins_and_the_first_never_was()
     assert quantities(blink, social=NAMED) == []
 
 
+def test_of_two_tariffs_at_one_instant_the_later_wins():
+    events = [TEAM, TariffSet(JUNE, "acme", Tariff.AGENT), Booked(JUNE, "acme", "team", 1)]
+    assert quantities([*events, Bound(JUNE, "acme", "agent", "ana")], team=BOOKED, agent=NAMED) == [
+        ("agent", "1", "1")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("metric", "quantity", "weight"),
+    [
+        ("booked_peak", "4", "1/3"),
+        ("used_peak", "1", "1/3"),
+        ("distinct_named", "1", "1/3"),
+        ("booked_average", "1.3333", "1"),
+        ("named_average", "0.3333", "1"),
+        ("seat_hours", "240", "1"),
+        ("flat", "1", "1"),
+        ("metered", "2", "1"),
+    ],
+)
+def test_only_peaks_and_names_are_weighted_and_averages_are_over_the_whole_month(metric, quantity, weight):
+    switch = at("2026-06-11T00:00:00")
+    events = [
+        TEAM,
+        TariffSet(switch, "acme", Tariff.AGENT),
+        Booked(JUNE, "acme", "team", 4),
+        Bound(JUNE, "acme", "team", "ana"),
+        SeatStarted(JUNE, "acme", "a", "ana"),
+        Metered(switch - 1, "acme", "team", Decimal(2), "in time"),
+        Metered(switch, "acme", "team", Decimal(1), "too late"),
+    ]
+    body = f'metric="{metric}"\nunit_price="10"'
+    assert quantities(events, team=body) == [("team", quantity, weight)]
+
+
 def test_ends_come_before_starts():
     noon = at("2026-06-10T12:00:00")
     events = [
