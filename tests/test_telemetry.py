@@ -81,6 +81,18 @@ def test_no_secret_leaves_by_any_way(written: Callable[[], str], console: bool, 
     assert secret[-32:] not in out
 
 
+@MODES
+def test_what_is_named_like_a_secret_is_dropped_whatever_it_looks_like(
+    written: Callable[[], str], console: bool
+):
+    configure_logging(console=console)
+    log.info("a", password="hunter2", db_password="hunter2", Cookie="hunter2", keys=["hunter2"])
+    log.info("b", deep=[{"api-key": {"x": "hunter2"}}, {"TOKEN": b"hunter2"}])
+    out = written()
+    assert "hunter2" not in out
+    assert out.count(HIDDEN) == 6
+
+
 @given(tenant=st.from_regex(ID_PATTERN, fullmatch=True), before=st.text(max_size=5))
 def test_a_key_of_any_tenant_is_scrubbed(tenant: str, before: str):
     for scope in (Scope.CLIENT, Scope.TENANT_ADMIN):

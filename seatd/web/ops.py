@@ -68,11 +68,11 @@ class Probes:
 def bounded(rows: Iterable[TenantNow], largest: int) -> list[TenantNow]:
     """Keep the `largest` tenants by capacity under their names, and add the rest up as `_other`.
 
-    A tenant that is really called `_other` is one of the rest: no two rows bear one name.
+    A tenant that is really called `_other` comes last, so that it is one of the rest where there is a rest: no
+    two rows bear one name.
     """
     ranked = sorted(rows, key=lambda row: (row.tenant == OTHER, -row.capacity, -row.in_use, row.tenant))
-    named = [row for row in ranked[:largest] if row.tenant != OTHER]
-    rest = ranked[len(named) :]
+    named, rest = ranked[:largest], ranked[largest:]
     if not rest:
         return named
     total = TenantNow(
