@@ -13,7 +13,7 @@ from seatd.catalogue.pricelist_toml import parse_price_list
 from tests.billing import oracle
 from tests.billing.histories import PERIODS, ZONES, histories, instants, jsonl, price_lists, toml
 
-SLOW = settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
+SLOW = settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
 
 
 @st.composite
