@@ -31,7 +31,7 @@ def check_products(
     if not missing:
         return
     for facts in history.all_facts():
-        for product in _used(facts, month):
+        for product in used_products(facts, month):
             if product in missing:
                 reason = (
                     f"product {product!r}, used in {month.period}, is not in price list {in_force.version}"
@@ -39,7 +39,7 @@ def check_products(
                 raise HistoryError(reason, history.products()[product])
 
 
-def _used(facts: TenantFacts, month: Month) -> Iterator[str]:
+def used_products(facts: TenantFacts, month: Month) -> Iterator[str]:
     """Yield what the tenant booked, named or metered at an instant of the month."""
     for product, booked in facts.bookings.items():
         if maximum(booked, whole(month)) and product != SERVICE_PRODUCT:

@@ -14,9 +14,11 @@ from seatd.billing.months import Month
 from seatd.billing.tenancy import open_seats, tariff_time, whole
 from seatd.model import TEAM_PRODUCT, Tariff
 from seatd.usage.intervals import (
+    Intervals,
     Steps,
     first_at,
     integral,
+    intersect,
     length,
     maximum,
     quantile,
@@ -47,12 +49,17 @@ class Usage:
     full_minutes: Decimal
 
 
-def usage(facts: TenantFacts, month: Month) -> Usage | None:
-    """Return the tenant's line; None where it had neither a tariff nor a lease in the month."""
+def usage(facts: TenantFacts, month: Month, until_ms: int | None = None) -> Usage | None:
+    """Return the tenant's line; None where it had neither a tariff nor a lease in the month.
+
+    With `until_ms`, now, the month is still open: what was used is measured up to now.
+    """
+    if until_ms is not None:
+        facts = facts.until(until_ms)
     if not tariff_time(facts, month) and not _users(facts, month, service_too=True):
         return None
-    all_month, seats = whole(month), open_seats(facts, month)
-    team_time = tariff_time(facts, month, Tariff.TEAM)
+    all_month, seats = _measured(month, until_ms), open_seats(facts, month)
+    team_time = intersect(tariff_time(facts, month, Tariff.TEAM), all_month)
     booked: Steps = facts.bookings.get(TEAM_PRODUCT, ())
     peak = maximum(seats, all_month)
     full_ms = length(where_at_least(seats, booked, team_time))
@@ -68,6 +75,12 @@ def usage(facts: TenantFacts, month: Month) -> Usage | None:
         denied=sum(month.start_ms <= at_ms < month.end_ms for at_ms in facts.denials),
         full_minutes=round_half_up(Fraction(full_ms, _MINUTE_MS), _PLACES),
     )
+
+
+def _measured(month: Month, until_ms: int | None) -> Intervals:
+    if until_ms is None or until_ms >= month.end_ms:
+        return whole(month)
+    return ((month.start_ms, until_ms),) if until_ms > month.start_ms else ()
 
 
 def _users(facts: TenantFacts, month: Month, *, service_too: bool) -> set[str]:
