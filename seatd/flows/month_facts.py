@@ -1,0 +1,57 @@
+"""One tenant's facts of a month, from SQL: what the account plane says, and the ledger's leases.
+
+Decides which rows are of the month: settings since ever (they hold until something else is said), leases that
+overlap it, denials and deliveries within it.  Users are person ids.  Nothing is priced here.
+"""
+
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from seatd.accounts import facts as account
+from seatd.accounts.facts import BindingFact, BookingFact, Fact, TariffFact
+from seatd.billing.events import Booked, Bound, Event, Metered, TariffSet
+from seatd.billing.facts import Lease, TenantFacts
+from seatd.billing.history import History
+from seatd.billing.months import Month
+from seatd.model import Kind
+from seatd.usage import ledger
+from seatd.usage.intervals import FOREVER_MS
+
+
+@dataclass(frozen=True, slots=True)
+class MonthFacts:
+    """A tenant's facts; `unstarted` counts leases left out because their start was lost."""
+
+    facts: TenantFacts
+    unstarted: int
+
+
+async def load(connection: AsyncConnection, tenant: str, month: Month) -> MonthFacts:
+    """Load what is known of a tenant's month."""
+    history = History()
+    async for fact in account.facts(connection, tenant, month.end_ms):
+        if not isinstance(fact, account.MeteredFact) or fact.at_ms >= month.start_ms:
+            history.add(_event(fact))
+    leases: list[Lease] = []
+    unstarted = 0
+    async for span in ledger.spans_of(connection, tenant, month.start_ms, month.end_ms):
+        end_ms = FOREVER_MS if span.ended_ms is None else span.ended_ms
+        if span.started_ms is None:
+            unstarted += 1
+        elif span.started_ms < end_ms:  # else it never was
+            leases.append(Lease(span.started_ms, end_ms, span.person, span.tariff == Kind.SERVICE))
+    denials = await ledger.denials_of(connection, tenant, month.start_ms, month.end_ms)
+    facts = replace(history.facts(tenant), leases=tuple(leases), denials=denials)
+    return MonthFacts(facts, unstarted)
+
+
+def _event(fact: Fact) -> Event:
+    if isinstance(fact, TariffFact):
+        return TariffSet(fact.at_ms, fact.tenant, fact.tariff, fact.trial)
+    if isinstance(fact, BookingFact):
+        return Booked(fact.at_ms, fact.tenant, fact.product, fact.quantity)
+    if isinstance(fact, BindingFact):
+        return Bound(fact.at_ms, fact.tenant, fact.product, fact.person, fact.event == "bound")
+    return Metered(fact.at_ms, fact.tenant, fact.product, Decimal(fact.quantity), fact.id)
