@@ -1,0 +1,139 @@
+"""`seatd billing ...`: price lists, months, charges and usage; a month from files alone is `rate`'s.
+
+Amounts come from the server as text and are printed as they came: nothing is reckoned here.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from seatd.catalogue.pricelist import PriceList, PriceListError
+from seatd.cli.client import Api, path, speaks_api
+from seatd.cli.output import Output, instant
+from seatd.cli.rate import rate, read_price_list
+
+_EXIT_BAD_INPUT: Final = 2
+
+
+@click.group()
+def billing() -> None:
+    """Price lists, months, charges and usage."""
+
+
+billing.add_command(rate)
+
+
+@billing.group()
+def prices() -> None:
+    """Add, list and check price lists."""
+
+
+def _read(file: Path) -> PriceList:
+    try:
+        return read_price_list(str(file))
+    except PriceListError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(_EXIT_BAD_INPUT)
+
+
+@prices.command(epilog="\b\nExample:\n  seatd billing prices check prices.toml")
+@click.argument("file", type=click.Path(path_type=Path))
+def check(file: Path) -> None:
+    """Check a price list; needs no server.  Exit status 2, with line and reason, where it is wrong."""
+    price_list = _read(file)
+    click.echo(
+        f"{file}: price list {price_list.version}, valid from {price_list.valid_from}, "
+        f"{len(price_list.products)} products in {price_list.currency}."
+    )
+
+
+@prices.command(epilog="\b\nExample:\n  seatd billing prices add prices.toml")
+@click.argument("file", type=click.Path(path_type=Path))
+@speaks_api
+def add(file: Path, api: Api, out: Output) -> None:
+    """Add a price list; the same again changes nothing, other content under a version is refused."""
+    _read(file)
+    answer = api.call(
+        "POST", path("billing", "price-lists"), raw=file.read_bytes(), content_type="application/toml"
+    )
+    done = "was added" if answer.status == 201 else "stood already"
+    sentence = f"Price list {answer.body['version']}, valid from {answer.body['valid_from']}, {done}."
+    out.answer(answer.body, lambda: out.say(sentence))
+
+
+@prices.command("list", epilog="\b\nExample:\n  seatd billing prices list")
+@speaks_api
+def list_(api: Api, out: Output) -> None:
+    """List price lists, by the date from which they are valid."""
+    items = api.call("GET", path("billing", "price-lists")).body["items"]
+    rows = [
+        (
+            each["version"],
+            each["valid_from"],
+            each["currency"],
+            len(each["products"]),
+            instant(each["added_ms"]),
+        )
+        for each in items
+    ]
+    columns = ["Version", "Valid from", "Currency", "Products#", "Added"]
+    out.answer(items, lambda: out.table(columns, rows, empty="There is no price list."))
+
+
+@billing.command(epilog="\b\nExample:\n  seatd billing preview 2026-03")
+@click.argument("month", metavar="YYYY-MM")
+@speaks_api
+def preview(month: str, api: Api, out: Output) -> None:
+    """Show what an open month comes to by now, a line a tenant, and what is open about it."""
+    body = api.call("GET", path("billing", month)).body
+    out.answer(body, lambda: _draw(body, out))
+
+
+def _draw(body: dict[str, Any], out: Output) -> None:
+    currency = body["currency"]
+    rows = [(each["tenant"], each["net"], each["vat"], each["gross"]) for each in body["tenants"]]
+    if len(rows) > 1:
+        rows.append(("all", body["net"], body["vat"], body["gross"]))
+    columns = ["Tenant", f"Net {currency}#", f"VAT {currency}#", f"Gross {currency}#"]
+    out.say(f"{body['period']} ({body['status']}), price list {body['price_list']}, {body['timezone']}")
+    out.table(columns, rows, empty="Nobody had a tariff or a seat in this month.")
+    for question in body["questions"]:
+        out.say(f"Open: {question['detail']}")
+
+
+@billing.command(
+    epilog="\b\nExample:\n  seatd billing export 2026-03 --what charges --format csv -o charges.csv"
+)
+@click.argument("month", metavar="YYYY-MM")
+@click.option("--what", type=click.Choice(["charges", "usage"]), default="charges", show_default=True)
+@click.option(
+    "--format", "file_format", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True
+)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File (default: standard output)."
+)
+@speaks_api
+def export(*, month: str, what: str, file_format: str, output: Path | None, api: Api, out: Output) -> None:
+    """Write a month's charges or usage; the file appears whole, or not at all."""
+    raw = api.call("GET", f"{path('billing', month)}/{what}.{file_format}").body or b""
+    if output is None:
+        sys.stdout.buffer.write(raw)
+        sys.stdout.buffer.flush()
+        return
+    _write_whole(output, raw)
+    out.answer(
+        {"file": str(output), "bytes": len(raw)}, lambda: out.say(f"Wrote {output}, {len(raw)} bytes.")
+    )
+
+
+def _write_whole(output: Path, raw: bytes) -> None:
+    beside = output.with_name(f".{output.name}.{os.getpid()}.part")
+    try:
+        beside.write_bytes(raw)
+        beside.replace(output)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise click.ClickException(f"{output} cannot be written: {error.strerror}.") from None
