@@ -114,7 +114,8 @@ class Api:
 
     def _checked(self, status: int, headers: Mapping[str, str], raw: bytes) -> Answer:
         try:
-            body = json.loads(raw) if raw and "json" in headers.get("Content-Type", "") else raw or None
+            kind = headers.get("Content-Type", "").partition(";")[0]
+            body = json.loads(raw) if raw and kind.endswith(("/json", "+json")) else raw or None
         except ValueError:
             body = raw
         if status < 400:
