@@ -33,6 +33,8 @@ _AT: Final = re.compile(
 _QUANTITY: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,6})?\Z")
 _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 _NAME_MAX: Final = 128
+# What a 64-bit column holds: a number without end would be one that cannot be priced or printed.
+_BOOKED_MAX: Final = (1 << 63) - 1
 
 _Line = dict[str, Any]
 
@@ -149,8 +151,8 @@ def _tariff(at_ms: int, tenant: str, fields: _Line) -> Event:
 def _booking(at_ms: int, tenant: str, fields: _Line) -> Event:
     quantity = fields["quantity"]
     # A boolean is an int to Python, and none to JSON.
-    if type(quantity) is not int or quantity < 0:
-        raise HistoryError("quantity: must be an integer, 0 or more")
+    if type(quantity) is not int or not 0 <= quantity <= _BOOKED_MAX:
+        raise HistoryError(f"quantity: must be an integer from 0 to {_BOOKED_MAX}")
     return Booked(at_ms, tenant, _id(fields, "product"), quantity)
 
 

@@ -1,5 +1,7 @@
 """The worked examples of the contract, to the byte, through the command and through the pure parts."""
 
+import csv
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +32,23 @@ def test_worked_example(period, options, expected):
     result = CliRunner().invoke(rate, arguments)
     assert result.stdout_bytes == (EXAMPLES / expected).read_bytes()
     assert (result.exit_code, result.stderr) == (0, "")
+
+
+def test_json_lines_hold_the_same_as_strings():
+    for options, expected in ([], "march.charges.csv"), (["--usage"], "march.usage.csv"):
+        arguments = ["--history", HISTORY, "--price-list", PRICES, "--period", "2026-03", "--format", "jsonl"]
+        found = [
+            json.loads(line) for line in CliRunner().invoke(rate, [*arguments, *options]).stdout.splitlines()
+        ]
+        with (EXAMPLES / expected).open(newline="") as rows:
+            assert [list(each.items()) for each in found] == [
+                list(row.items()) for row in csv.DictReader(rows)
+            ]
+
+
+def test_help_shows_an_example():
+    shown = CliRunner().invoke(rate, ["--help"]).stdout
+    assert "seatd billing rate --history march.jsonl --price-list prices.toml --period 2026-03\n" in shown
 
 
 def test_pure_parts_give_the_same():

@@ -100,6 +100,7 @@ MALFORMED = [
     line(event="booking", product="team", quantity=None),
     line(event="booking", product="team", quantity=1).replace("1}", "1e2}"),
     line(event="booking", product="team", quantity=1).replace("1}", "1" * 5000 + "}"),
+    line(event="booking", product="team", quantity=1 << 63),
     line(event="booking", product="team"),
     line(event="booking", product="gold", quantity=1),
     line(event="booking", product="team", quantity=1, user="ana"),
