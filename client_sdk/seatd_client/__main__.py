@@ -1,7 +1,7 @@
-"""The command: `python -m seatd_client hold --user ana -- CMD ...`.
+"""The command: `python -m seatd_client hold --user ana -- CMD ...`, and `take`, `renew`, `free` by hand.
 
-Decides about flags, exit codes and what people are told.  Holding the seat is `blocking`'s work,
-running the program `child`'s.
+Decides how a program and its seat end together, and what signals mean.  Holding the seat is `blocking`'s
+work, running the program `child`'s; the verbs by hand are `byhand`'s; flags and exit codes `command`'s.
 """
 
 from __future__ import annotations
@@ -12,18 +12,29 @@ import queue
 import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from types import FrameType
 
+from seatd_client import byhand
 from seatd_client.blocking import BlockingSeat, BlockingSeatClient
 from seatd_client.child import Child
-from seatd_client.errors import NoSeat, Refused, SeatElsewhere, SeatError, Transient
+from seatd_client.command import (
+    EX_LOST,
+    EX_NO_SEAT,
+    EX_REFUSED,
+    EX_WRONG,
+    KEY_HELP,
+    add_asking,
+    add_wishes,
+    ended,
+    read_key,
+    read_label,
+    refused,
+    tell,
+)
+from seatd_client.errors import SeatError
 from seatd_client.lease import Patience
 from seatd_client.notices import Callbacks
 
-EX_LOST = 69
-EX_NO_SEAT = 75
-EX_REFUSED = 77
 EX_NOT_EXECUTABLE = 126
 EX_NOT_FOUND = 127
 
@@ -42,7 +53,7 @@ examples:
   python -m seatd_client hold --user ana --key-file ~/.seatd.key --takeover --addon social -- desk
   python -m seatd_client hold --url https://seats.example --user ana --label site=berlin -- desk
 
-The key comes from --key-file, or else from SEATD_CLIENT_KEY, which the program does not inherit.
+{KEY_HELP}, which the program does not inherit.
 Ctrl-C and other signals go to the program; the seat is given back once it has ended.
 """
 
@@ -54,29 +65,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     ours, command = _split(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(ours)
+    if options.verb in byhand.VERBS:
+        return byhand.main(options)
+    return _hold(options, command)
+
+
+def _hold(options: argparse.Namespace, command: Sequence[str]) -> int:
     if not command:
-        return _say("name the program to run, after --", 2)
+        return ended("name the program to run, after --", EX_WRONG)
     try:
         client = BlockingSeatClient(
-            options.url, _key(options.key_file), client=options.client, patience=_patience(options)
+            options.url, read_key(options.key_file), client=options.client, patience=_patience(options)
         )
-        labels = dict(map(_label, options.label))
+        labels = dict(map(read_label, options.label))
     except (OSError, ValueError) as error:
-        return _say(str(error), 2)
+        return ended(str(error), EX_WRONG)
     signals = _Signals()
     seat = client.seat(
         user=options.user,
         addons=options.addon,
         takeover=options.takeover,
         labels=labels,
-        callbacks=Callbacks(on_at_risk=lambda error: _tell(f"the seat is at risk, trying on: {error}")),
+        callbacks=Callbacks(on_at_risk=lambda error: tell(f"the seat is at risk, trying on: {error}")),
     )
     try:
         with seat:
             signals.keep()
             return _run(seat, command, signals, options.grace)
     except SeatError as error:
-        return _refused(error)
+        return refused(error)
 
 
 def _run(seat: BlockingSeat, command: Sequence[str], signals: _Signals, grace_s: float) -> int:
@@ -84,9 +101,9 @@ def _run(seat: BlockingSeat, command: Sequence[str], signals: _Signals, grace_s:
     try:
         child = Child(command, environ)
     except FileNotFoundError as error:
-        return _say(str(error), EX_NOT_FOUND)
+        return ended(str(error), EX_NOT_FOUND)
     except OSError as error:
-        return _say(str(error), EX_NOT_EXECUTABLE)
+        return ended(str(error), EX_NOT_EXECUTABLE)
     try:
         return _watch(seat, child, signals, grace_s)
     finally:
@@ -97,7 +114,7 @@ def _watch(seat: BlockingSeat, child: Child, signals: _Signals, grace_s: float) 
     """Wait for the end of the program or of the seat, whichever comes first."""
     while (code := child.poll()) is None:
         if seat.lost.is_set():
-            _tell(f"the seat is lost ({seat.reason or 'deadline'}): ending the program")
+            tell(f"the seat is lost ({seat.reason or 'deadline'}): ending the program")
             child.end(grace_s)
             return EX_LOST
         number = signals.next(_LOOK_S)
@@ -144,32 +161,6 @@ class _Signals:
         self._kept.put(0)
 
 
-def _refused(error: SeatError) -> int:
-    if isinstance(error, NoSeat):
-        return _say(f"every seat is taken ({error.in_use} of {error.capacity})", EX_NO_SEAT)
-    if isinstance(error, SeatElsewhere):
-        return _say("the user sits at another client; --takeover moves the seat here", EX_NO_SEAT)
-    if isinstance(error, Refused) and not isinstance(error, Transient):
-        return _say(str(error), EX_REFUSED)
-    return _say(str(error), EX_NO_SEAT)
-
-
-def _key(key_file: Path | None) -> str:
-    if key_file is not None:
-        return key_file.expanduser().read_text("utf-8").strip()
-    key = os.environ.get("SEATD_CLIENT_KEY", "")
-    if not key:
-        raise ValueError("no key: set SEATD_CLIENT_KEY, or name a file with --key-file")
-    return key.strip()
-
-
-def _label(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise ValueError(f"a label is NAME=VALUE: {text!r}")
-    return name, value
-
-
 def _split(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
     """Part our arguments from the program's, which may hold options of the same names."""
     if "--" not in arguments:
@@ -186,7 +177,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m seatd_client", description="Hold a seat of a seatd server."
     )
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(dest="verb", metavar="COMMAND", required=True)
     hold = commands.add_parser(
         "hold",
         help="run a program while a seat is held",
@@ -197,37 +188,13 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,  # a key given as --key must not pass for --key-file, and be repeated in an error
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    hold.add_argument("--user", required=True, help="who sits")
-    hold.add_argument(
-        "--url",
-        default=os.environ.get("SEATD_URL", "http://127.0.0.1:8470"),
-        help="the server (default: SEATD_URL, else %(default)s)",
-    )
-    hold.add_argument("--key-file", type=Path, help="a file with the client key")
-    hold.add_argument("--client", help="this desktop's id (default: random, kept per user and machine)")
-    hold.add_argument("--takeover", action="store_true", help="move the user's seat here from another client")
-    hold.add_argument(
-        "--addon", action="append", metavar="PRODUCT", help="ask for this add-on; may be repeated"
-    )
-    hold.add_argument(
-        "--label", action="append", default=[], metavar="NAME=VALUE", help="for reports; may be repeated"
-    )
-    hold.add_argument(
-        "--within", type=float, default=20.0, metavar="S", help="try for so many seconds (%(default)s)"
-    )
+    add_asking(hold)
+    add_wishes(hold)
     hold.add_argument(
         "--grace", type=float, default=10.0, metavar="S", help="from SIGTERM to SIGKILL (%(default)s)"
     )
+    byhand.add_verbs(commands)
     return parser
-
-
-def _tell(message: str) -> None:
-    print(f"seatd: {message}", file=sys.stderr)  # noqa: T201 - a command speaks to people
-
-
-def _say(message: str, code: int) -> int:
-    _tell(message)
-    return code
 
 
 if __name__ == "__main__":
