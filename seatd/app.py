@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from seatd import folder
 from seatd.accounts import people
+from seatd.accounts.base import wall_clock_ms
 from seatd.accounts.receipt_keys import SECRET_BYTES_MIN, WrongSecretError
 from seatd.accounts.service import Accounts
 from seatd.accounts.tokens import make as make_key
@@ -28,9 +29,11 @@ from seatd.config import Address, SettingError, Settings, checked
 from seatd.database import migrations
 from seatd.database.engine import make_engine
 from seatd.embedded import EmbeddedStore
-from seatd.flows import epochs, keyring
+from seatd.flows import demo, epochs, keyring
 from seatd.flows.keys_used import KeysUsed
+from seatd.flows.months import Months
 from seatd.flows.policy import Projector
+from seatd.flows.price_lists import PriceLists
 from seatd.flows.services import Services
 from seatd.model import Refusal, Scope
 from seatd.seats.batch import Batcher
@@ -41,8 +44,10 @@ from seatd.telemetry import configure_logging, log
 from seatd.usage.recorder import Recorder
 from seatd.web import client
 from seatd.web.admin import add_admin_routes
+from seatd.web.billing import add_billing_routes
 from seatd.web.ops import Probes, TenantNow, add_ops_routes
 from seatd.web.problems import problems
+from seatd.web.usage import add_usage_routes
 
 SHUTDOWN_S: Final = 10.0
 DRAIN_MS: Final = 5_000
@@ -86,10 +91,11 @@ class Database:
         await asyncio.Event().wait()
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: Settings, welcome: Callable[[Running], None] | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then answer what is in flight and return.
 
-    Raises `SettingError` where it cannot start; the message says why and what to do.
+    `welcome` is told once, when the listeners are open.  Raises `SettingError` where it cannot start; the message
+    says why and what to do.
     """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -97,15 +103,17 @@ async def serve(settings: Settings) -> None:
         loop.add_signal_handler(number, stopping.set)
     async with running(settings) as served:
         log.info("serving", url=served.url, internal_url=served.internal_url)
+        if welcome is not None:
+            welcome(served)
         await stopping.wait()
         log.info("stopping")
 
 
-def run(settings: Settings) -> None:
+def run(settings: Settings, welcome: Callable[[Running], None] | None = None) -> None:
     """Run `serve` on the fast event loop."""
     configure_logging(settings.log_level, console=settings.log_console)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(settings))
+        runner.run(serve(settings, welcome))
 
 
 @asynccontextmanager
@@ -134,7 +142,8 @@ async def _compose(stack: AsyncExitStack, settings: Settings, engine: AsyncEngin
     async def open_epoch(partition: int) -> None:
         await epochs.open_epoch(engine, store, partition)
 
-    accounts = Accounts(engine)
+    price_lists = PriceLists(engine, wall_clock_ms)
+    accounts = Accounts(engine, wall_clock_ms, price_lists.zone_of)
     database = Database(settings, accounts)
     await database.prepare()
     store = await opened_store()
@@ -144,13 +153,13 @@ async def _compose(stack: AsyncExitStack, settings: Settings, engine: AsyncEngin
     ]
     ring = await _keyring(accounts, store, settings)
     seats = Seats(store, batchers, ring, project=project, open_epoch=open_epoch)
-    projector = Projector(accounts, seats, _tenant_scoped)
+    projector = Projector(accounts, seats, price_lists.tenant_scoped)
     used = KeysUsed(accounts)
     recorder = Recorder(
         engine,
         await opened_store(),
         people.persons_for,
-        clock=accounts.clock,
+        clock=wall_clock_ms,
         partitions=range(options.partitions),
         away=(StoreAwayError,),
     )
@@ -164,12 +173,18 @@ async def _compose(stack: AsyncExitStack, settings: Settings, engine: AsyncEngin
     for name, loop in loops.items():
         await stack.enter_async_context(_kept_going(name, loop))
     stack.push_async_callback(recorder.close, DRAIN_MS)
+    services = Services(accounts, seats, projector.project)
+    if settings.demo:
+        await _demo(settings, services, price_lists)
     public = await _listen(stack, client.make_app(seats, used.add), settings.listen)
-    internal = await _listen(
-        stack,
-        _internal_app(Services(accounts, seats, projector.project), used, _probes(seats, store, projector)),
-        settings.internal_listen,
-    )
+    months = Months(engine, price_lists, clock=wall_clock_ms, waiting=lambda: recorder.waiting)
+    house = web.Application(middlewares=[problems], client_max_size=INTERNAL_BODY_MAX)
+    house[client.KEY_USED] = used.add
+    add_admin_routes(house, services)
+    add_usage_routes(house)
+    add_billing_routes(house, months, price_lists)
+    add_ops_routes(house, _probes(seats, store, projector))
+    internal = await _listen(stack, house, settings.internal_listen)
     return Running(public, internal)
 
 
@@ -183,12 +198,11 @@ def _probes(seats: Seats, store: Store, projector: Projector) -> Probes:
     return Probes(tenants_now, store_ok, seats.reachable, lambda: projector.database_up)
 
 
-def _internal_app(services: Services, used: KeysUsed, probes: Probes) -> web.Application:
-    app = web.Application(middlewares=[problems], client_max_size=INTERNAL_BODY_MAX)
-    app[client.KEY_USED] = used.add
-    add_admin_routes(app, services)
-    add_ops_routes(app, probes)
-    return app
+async def _demo(settings: Settings, services: Services, price_lists: PriceLists) -> None:
+    try:
+        await demo.prepare(services, price_lists, settings.data / demo.KEYS)
+    except Refusal as refusal:
+        raise SettingError(f"The demo tenants cannot be made: {refusal.detail}") from None
 
 
 def _secret(path: Path) -> bytes:
@@ -207,10 +221,6 @@ async def _keyring(accounts: Accounts, store: Store, settings: Settings) -> Keyr
         ) from None
     except WrongSecretError as error:
         raise SettingError(f"{settings.secret_path} is not this database's secret: {error}.") from None
-
-
-async def _tenant_scoped() -> frozenset[str]:
-    return frozenset()
 
 
 @asynccontextmanager
