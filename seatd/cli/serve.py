@@ -21,6 +21,19 @@ def serve(settings: Settings) -> None:
     from seatd import app  # noqa: PLC0415 - the help of this command needs none of the server
 
     try:
-        app.run(settings)
+        if settings.demo:
+            _demonstrate(settings)
+        else:
+            app.run(settings)
     except SettingError as error:
         raise SettingFault(str(error)) from None
+
+
+def _demonstrate(settings: Settings) -> None:
+    from seatd import app  # noqa: PLC0415 - see above
+    from seatd.cli import welcome  # noqa: PLC0415
+    from seatd.cli.foreground import alone_in_front  # noqa: PLC0415
+
+    with alone_in_front():
+        app.run(settings, lambda served: welcome.show(settings, served))
+        welcome.goodbye(settings)

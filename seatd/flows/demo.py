@@ -1,20 +1,25 @@
-"""A tenant of each tariff to try seatd with; what exists already stays as it is.
+"""A tenant of each tariff to try seatd with, and prices for them; what exists already stays as it is.
 
 The client keys lie in a private file, so that a second start shows lines that work too.
 """
 
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
+from seatd import folder
 from seatd.accounts.records import TenantFields
 from seatd.accounts.tokens import make as make_key
+from seatd.flows.price_lists import PriceLists
 from seatd.flows.services import Services
 from seatd.model import AGENT_PRODUCT, SERVICE_PRODUCT, Refusal, Scope, Tariff
 
 TEAM: Final = "demo-team"
 AGENT: Final = "demo-agent"
 ACTOR: Final = "demo"
+KEYS: Final = "demo.keys"
+"""The file of the client keys in the data folder: a line a tenant, its id and its key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,30 +42,28 @@ TENANTS: Final = {
 }
 
 
-def keys_text() -> str:
-    """Make the text of a new key file: a line a tenant, its id and its client key."""
-    return "\n".join(f"{tenant} {make_key(Scope.CLIENT, tenant)}" for tenant in TENANTS)
+async def prepare(services: Services, price_lists: PriceLists, path: Path) -> None:
+    """Make the demo tenants that are missing, and let the keys in the file at `path` open them.
 
-
-def read_keys(path: Path) -> dict[str, str]:
-    """Read the key file: tenant -> client key."""
-    return dict(line.split() for line in path.read_text().splitlines() if line.strip())
-
-
-async def prepare(services: Services, keys: dict[str, str]) -> None:
-    """Make the demo tenants that are missing, and let the keys open them.
-
-    Raises `Refusal` where SQL is away.
+    Where there is no price list at all, the example becomes one.  Raises `Refusal` where SQL is away, `SettingError`
+    where the file can be neither read nor made.
     """
-    accounts = services.accounts
+    keys = dict(line.split() for line in folder.write_once(path, _keys_text).splitlines())
+    if not await price_lists.listed():
+        await price_lists.add(_example(), actor=ACTOR)
     for tenant, demo in TENANTS.items():
         if not await _exists(services, tenant):
-            fields: TenantFields = {"name": demo.name, "tariff": demo.tariff, "seats": demo.seats}
-            await accounts.put_tenant(tenant, fields, actor=ACTOR)
-        for product, user in demo.named:
-            await accounts.bind(tenant, product, user, actor=ACTOR)
-        await accounts.install_key(keys[tenant], actor=ACTOR)
+            await _make(services, tenant, demo)
+        if tenant in keys:
+            await services.accounts.install_key(keys[tenant], actor=ACTOR)
         await services.project(tenant)
+
+
+async def _make(services: Services, tenant: str, demo: DemoTenant) -> None:
+    fields: TenantFields = {"name": demo.name, "tariff": demo.tariff, "seats": demo.seats}
+    await services.accounts.put_tenant(tenant, fields, actor=ACTOR)
+    for product, user in demo.named:
+        await services.accounts.bind(tenant, product, user, actor=ACTOR)
 
 
 async def _exists(services: Services, tenant: str) -> bool:
@@ -71,3 +74,11 @@ async def _exists(services: Services, tenant: str) -> bool:
             raise
         return False
     return True
+
+
+def _keys_text() -> str:
+    return "\n".join(f"{tenant} {make_key(Scope.CLIENT, tenant)}" for tenant in TENANTS)
+
+
+def _example() -> str:
+    return (files("seatd.catalogue") / "example.toml").read_text()
