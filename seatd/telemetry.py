@@ -175,6 +175,10 @@ class _Through(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Log the record as a line of ours that names the library's logger."""
         try:
+            if record.name == "aiohttp.server":
+                # A request that was no HTTP: not our error, and what it quotes may be a header with a key.
+                log.info("malformed request", logger=record.name)
+                return
             log.log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info)
         except Exception:  # noqa: BLE001 - a line that cannot be written must not stop what it is about
             self.handleError(record)
