@@ -5,13 +5,13 @@ a server sent is taken for markup.  What is drawn with is imported only when som
 """
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 import click
 
-WIDTH_PIPED: Final = 10_000
 Row = Sequence[object]
 
 
@@ -52,24 +52,13 @@ class Output:
 
     def table(self, columns: Sequence[str], rows: Iterable[Row], *, empty: str) -> None:
         """Print a table; a column whose name ends with `#` stands to the right.  `empty`: said where no row is."""
-        from rich import box  # noqa: PLC0415 - see above
-        from rich.console import Console  # noqa: PLC0415
-        from rich.table import Table  # noqa: PLC0415
-        from rich.text import Text  # noqa: PLC0415
-
-        console = Console(highlight=False, markup=False, emoji=False)
-        if not console.is_terminal:
-            console.width = WIDTH_PIPED
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for column in columns:
-            right = column.endswith("#")
-            table.add_column(column.removesuffix("#"), justify="right" if right else "left", overflow="fold")
-        for row in rows:
-            table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
-        if table.row_count:
-            console.print(table)
-        else:
+        texts = [["" if cell is None else str(cell) for cell in row] for row in rows]
+        if not texts:
             self.say(empty)
+        elif sys.stdout.isatty():
+            _draw(columns, texts)
+        else:
+            _write(columns, texts)
 
     def facts(self, rows: Iterable[tuple[str, object]]) -> None:
         """Print names and values, one a line; those without a value are left out."""
@@ -91,3 +80,31 @@ class Output:
         """Say so where a change stands but is not in force yet."""
         if not projected:
             self.note("The seat store is away: this stands, and is in force as soon as the store is back.")
+
+
+def _draw(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Draw a table on a terminal; cells that do not fit are folded, not cut."""
+    from rich import box  # noqa: PLC0415 - see above
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        right = column.endswith("#")
+        table.add_column(column.removesuffix("#"), justify="right" if right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console(highlight=False, markup=False, emoji=False).print(table)
+
+
+def _write(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Write a table into a pipe: a head, then a line a row, cells at least two blanks apart."""
+    head = [column.removesuffix("#") for column in columns]
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(columns))]
+    for row in [head, *rows]:
+        cells = [
+            text.rjust(width) if column.endswith("#") else text.ljust(width)
+            for text, width, column in zip(row, widths, columns, strict=True)
+        ]
+        click.echo("  ".join(cells).rstrip())
