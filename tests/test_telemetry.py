@@ -171,12 +171,23 @@ def test_one_event_is_one_line_of_json(written: Callable[[], str]):
 
 def test_libraries_speak_through_our_lines(written: Callable[[], str]):
     configure_logging()
-    library = logging.getLogger("aiohttp.server")
+    library = logging.getLogger("aiohttp.client")
     library.warning("odd: %s", "this")
     library.info("not this")
     library.warning("malformed %d", "text")
     (line,) = [json.loads(line) for line in written().splitlines()]
-    assert (line["event"], line["logger"], line["level"]) == ("odd: this", "aiohttp.server", "warning")
+    assert (line["event"], line["logger"], line["level"]) == ("odd: this", "aiohttp.client", "warning")
+
+
+def test_a_malformed_request_is_told_without_what_it_said(written: Callable[[], str]):
+    configure_logging()
+    try:
+        fail("Authorization: Bearer abc-def")
+    except RuntimeError:
+        logging.getLogger("aiohttp.server").exception("Error handling request from abc-def")
+    (line,) = [json.loads(line) for line in written().splitlines()]
+    assert (line["event"], line["level"]) == ("malformed request", "info")
+    assert "abc-def" not in json.dumps(line)
 
 
 def test_the_console_shows_no_locals(written: Callable[[], str]):
