@@ -314,7 +314,7 @@ fractions = st.fractions(min_value=-1000, max_value=1000)
 
 
 @given(fractions, st.integers(0, 6))
-@settings(max_examples=200)
+@settings(deadline=None)
 def test_round_half_up(value, places):
     rounded = Fraction(round_half_up(value, places))
     step = Fraction(1, 10**places)
@@ -329,6 +329,7 @@ def test_round_half_up(value, places):
         st.decimals(allow_nan=False, allow_infinity=False, places=6, min_value=-(10**12), max_value=10**12)
     )
 )
+@settings(deadline=None)
 def test_exact_sum_loses_no_digit(values):
     assert Fraction(exact_sum(values)) == sum(map(Fraction, values), Fraction(0))
 

@@ -1,6 +1,6 @@
 """Interval arithmetic against sets of milliseconds."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seatd.usage import intervals as iv
@@ -14,8 +14,8 @@ def instants(intervals):
     return {at for start, end in intervals for at in range(start, end)}
 
 
-def value_at(settings, at):
-    return max(((t, v) for t, v in settings.items() if t <= at), default=(0, 0))[1]
+def value_at(changes, at):
+    return max(((t, v) for t, v in changes.items() if t <= at), default=(0, 0))[1]
 
 
 def is_normal(intervals):
@@ -24,6 +24,7 @@ def is_normal(intervals):
 
 
 @given(some)
+@settings(deadline=None)
 def test_union_covers_the_same_instants_with_the_fewest_intervals(spans):
     joined = iv.union(spans)
     assert instants(joined) == instants(spans)
@@ -32,6 +33,7 @@ def test_union_covers_the_same_instants_with_the_fewest_intervals(spans):
 
 
 @given(some, some)
+@settings(deadline=None)
 def test_intersect_is_what_both_cover(left, right):
     common = iv.intersect(iv.union(left), iv.union(right))
     assert instants(common) == instants(left) & instants(right)
@@ -39,6 +41,7 @@ def test_intersect_is_what_both_cover(left, right):
 
 
 @given(some)
+@settings(deadline=None)
 def test_length_hull_and_covers(spans):
     joined = iv.union(spans)
     covered = instants(spans)
@@ -48,6 +51,7 @@ def test_length_hull_and_covers(spans):
 
 
 @given(some)
+@settings(deadline=None)
 def test_count_is_how_many_are_open_ends_before_starts(spans):
     counted = dict(iv.count(spans))
     for at in SPACE:
@@ -55,18 +59,20 @@ def test_count_is_how_many_are_open_ends_before_starts(spans):
 
 
 @given(values, some)
-def test_pieces_tile_the_intervals_with_their_values(settings, spans):
+@settings(deadline=None)
+def test_pieces_tile_the_intervals_with_their_values(changes, spans):
     within = iv.union(spans)
-    cut = list(iv.pieces(iv.steps(settings), within))
+    cut = list(iv.pieces(iv.steps(changes), within))
     assert all(start < end for start, end, _ in cut)
     flat = [(at, value) for start, end, value in cut for at in range(start, end)]
-    assert flat == [(at, value_at(settings, at)) for at in sorted(instants(spans))]
+    assert flat == [(at, value_at(changes, at)) for at in sorted(instants(spans))]
 
 
 @given(values, some, st.integers(1, 100))
-def test_what_is_measured_over_the_intervals(settings, spans, percent):
-    steps, within, covered = iv.steps(settings), iv.union(spans), sorted(instants(spans))
-    seen = [value_at(settings, at) for at in covered]
+@settings(deadline=None)
+def test_what_is_measured_over_the_intervals(changes, spans, percent):
+    steps, within, covered = iv.steps(changes), iv.union(spans), sorted(instants(spans))
+    seen = [value_at(changes, at) for at in covered]
     assert iv.integral(steps, within) == sum(seen)
     assert iv.maximum(steps, within) == max(seen, default=0)
     for value in range(6):
@@ -79,8 +85,9 @@ def test_what_is_measured_over_the_intervals(settings, spans, percent):
 
 
 @given(values, values, some)
-def test_where_at_least(settings, floor, spans):
-    found = iv.where_at_least(iv.steps(settings), iv.steps(floor), iv.union(spans))
-    expected = {at for at in instants(spans) if value_at(settings, at) >= value_at(floor, at)}
+@settings(deadline=None)
+def test_where_at_least(changes, floor, spans):
+    found = iv.where_at_least(iv.steps(changes), iv.steps(floor), iv.union(spans))
+    expected = {at for at in instants(spans) if value_at(changes, at) >= value_at(floor, at)}
     assert instants(found) == expected
     assert is_normal(found)
