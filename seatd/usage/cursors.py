@@ -6,7 +6,7 @@ writes them.  What the events say is not known here, and nothing is committed.
 
 from collections.abc import Iterable
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from seatd.database.engine import inserting
@@ -71,6 +71,4 @@ async def fill_gaps(connection: AsyncConnection, partition: int, late: Iterable[
             continue
         this = (row.partition == partition, row.epoch == gap.epoch, row.from_seq == gap.from_seq)
         await connection.execute(delete(seq_gaps).where(*this))
-        rows = [{"partition": partition, "noticed_ms": noticed_ms, **part._asdict()} for part in left]
-        if rows:
-            await connection.execute(insert(seq_gaps), rows)
+        await note_gaps(connection, partition, left, noticed_ms)
