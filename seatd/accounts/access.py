@@ -107,15 +107,17 @@ class Access(UseCases):
         """
         async with reading(self.engine) as connection:
             found = await receipt_keys.load(connection, secret, retired_after_ms=retired_after_ms)
-        if found is not None:
-            return found
+        if found is None:
+            await self._make_receipt_key(secret)
+            return await self.receipt_keys(secret, retired_after_ms=retired_after_ms)
+        return found
+
+    async def _make_receipt_key(self, secret: bytes) -> None:
         async with writing(self.engine) as connection:
             await audit.lock(connection)  # of two seatds that start at once, one makes the key
-            found = await receipt_keys.load(connection, secret, retired_after_ms=retired_after_ms)
-            if found is None:
-                found = await receipt_keys.make(connection, secret, self.clock())
-                await self._audit(connection, "seatd", "receipt_key.make", {"kid": found.current})
-        return found
+            if await receipt_keys.load(connection, secret, retired_after_ms=0) is None:
+                kid = await receipt_keys.make(connection, secret, self.clock())
+                await self._audit(connection, "seatd", "receipt_key.make", {"kid": kid})
 
     async def audit_log(
         self, *, tenant: str | None = None, limit: int = LIMIT_DEFAULT, after: str | None = None

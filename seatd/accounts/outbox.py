@@ -15,11 +15,14 @@ from seatd.accounts.records import Due
 from seatd.database.schema import outbox
 
 
-async def due(connection: AsyncConnection, now_ms: int, *, limit: int) -> tuple[Due, ...]:
-    """List the oldest rows that are due; those still marked scheduled must fall due first (`fall_due`)."""
+async def due(connection: AsyncConnection, *, limit: int) -> tuple[Due, ...]:
+    """List the oldest rows that are due: what was changed, and what was scheduled and fell due (`fall_due`).
+
+    No clock is asked: a seatd whose clock lags projects a change of another one all the same.
+    """
     query = (
         select(outbox.c.id, outbox.c.tenant)
-        .where(outbox.c.due_ms <= now_ms, outbox.c.scheduled.is_(False))
+        .where(outbox.c.scheduled.is_(False))
         .order_by(outbox.c.due_ms, outbox.c.id)
         .limit(limit)
     )

@@ -29,13 +29,13 @@ class Projection(UseCases):
         """
         now_ms = self.clock()
         async with reading(self.engine) as connection:
-            found = await outbox.due(connection, now_ms, limit=limit)
+            found = await outbox.due(connection, limit=limit)
             scheduled = await outbox.awaits(connection, now_ms)
         if not scheduled:
             return found
         async with writing(self.engine) as connection:
             await outbox.fall_due(connection, now_ms, limit=limit)
-            return await outbox.due(connection, now_ms, limit=limit)
+            return await outbox.due(connection, limit=limit)
 
     async def projected(self, ids: Iterable[int]) -> None:
         """Forget what was projected, by the ids of `due_projections`."""

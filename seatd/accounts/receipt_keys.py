@@ -56,13 +56,15 @@ async def load(connection: AsyncConnection, secret: bytes, *, retired_after_ms: 
     return ReceiptKeys(signing[-1], {row.kid: _opened(row.kid, row.sealed, secret) for row in rows})
 
 
-async def make(connection: AsyncConnection, secret: bytes, now_ms: int) -> ReceiptKeys:
-    """Make a key, which signs from now on."""
-    kid, key = random_id("r_", 12), token_bytes(KEY_BYTES)
+async def make(connection: AsyncConnection, secret: bytes, now_ms: int) -> str:
+    """Make a key, which signs from now on, and give its id."""
+    kid = random_id("r_", 12)
     await connection.execute(
-        insert(receipt_keys).values(kid=kid, sealed=_sealed(kid, key, secret), created_ms=now_ms)
+        insert(receipt_keys).values(
+            kid=kid, sealed=_sealed(kid, token_bytes(KEY_BYTES), secret), created_ms=now_ms
+        )
     )
-    return ReceiptKeys(kid, {kid: key})
+    return kid
 
 
 def _sealing(secret: bytes) -> AESGCM:

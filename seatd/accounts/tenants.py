@@ -19,7 +19,7 @@ from seatd.accounts.tariffs import TariffLine
 from seatd.database.engine import inserting
 from seatd.database.schema import bindings as bindings_table
 from seatd.database.schema import tenants
-from seatd.model import LABELS_MAX, TTL_MS_DEFAULT, TTL_MS_MAX, TTL_MS_MIN, invalid, is_id
+from seatd.model import LABELS_MAX, TTL_MS_DEFAULT, TTL_MS_MAX, TTL_MS_MIN, Tariff, invalid, is_id
 
 TEXT_MAX: Final = 200
 _COLUMNS: Final = ("name", "customer", "labels", "lease_ttl_ms", "trial_until_ms")
@@ -60,11 +60,15 @@ async def apply(change: Change, fields: TenantFields, *, zone: str) -> BookingDe
     await _set_tariff(change, fields)
     if "seats" not in fields:
         return None
-    found = await tariffs.in_force(change.connection, [change.tenant], change.now_ms)
-    tariff = found[change.tenant].tariff if change.tenant in found else None
+    tariff = fields.get("tariff") or await _tariff_in_force(change)
     if tariff is None:
         raise invalid("seats", "the tenant has no tariff to book seats of")
     return await bookings.book(change, tariff.product, fields["seats"], effective=None, zone=zone)
+
+
+async def _tariff_in_force(change: Change) -> Tariff | None:
+    line = (await tariffs.in_force(change.connection, [change.tenant], change.now_ms)).get(change.tenant)
+    return line.tariff if line else None
 
 
 async def _set_columns(change: Change, fields: TenantFields) -> None:
