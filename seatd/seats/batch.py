@@ -8,10 +8,10 @@ Only the flusher touches the connection, so a cancelled handler cannot corrupt i
 import asyncio
 import contextlib
 from collections import deque
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from seatd.model import Refusal
-from seatd.seats.store import Answer, Operation, Store, StoreAwayError, UnopenedError
+from seatd.seats.store import Answer, Operation, Outcome, Store, StoreAwayError, UnopenedError
 from seatd.telemetry import STORE_BATCH, STORE_CALLS, log
 
 ORDER: Final = ("renew", "release", "revoke", "project", "inspect", "sweep", "acquire")
@@ -19,7 +19,7 @@ BATCH_MAX: Final = 256
 QUEUE_MAX: Final = 20_000
 RETRY_AFTER_MS: Final = 1_000
 
-_Waiting = deque[tuple[Operation, asyncio.Future[Answer]]]
+Entry = tuple[Operation, asyncio.Future[Answer]]
 
 
 def store_unavailable() -> Refusal:
@@ -33,7 +33,7 @@ class Batcher:
     def __init__(self, store: Store, partition: int) -> None:
         self._store = store
         self.partition = partition
-        self._queues: dict[str, _Waiting] = {verb: deque() for verb in ORDER}
+        self._queues: dict[str, deque[Entry]] = {verb: deque() for verb in ORDER}
         self._waiting = 0
         self._wake = asyncio.Event()
         self._flusher: asyncio.Task[None] | None = None
@@ -77,7 +77,7 @@ class Batcher:
             if self._closing:
                 return
 
-    def _take(self) -> list[tuple[str, list[tuple[Operation, asyncio.Future[Answer]]]]]:
+    def _take(self) -> list[tuple[str, list[Entry]]]:
         calls = []
         room = BATCH_MAX
         for verb in ORDER:
@@ -99,30 +99,40 @@ class Batcher:
         if not calls:
             return
         try:
-            answers = await self._store.run(
+            outcomes = await self._store.run(
                 self.partition, [(verb, [operation for operation, _ in taken]) for verb, taken in calls]
             )
         except StoreAwayError as error:
-            log.warning("store away", partition=self.partition, error=str(error))
-            STORE_CALLS.labels("failed").inc()
+            self._note_failure(error)
             self._fail(calls, store_unavailable())
             self._fail_waiting()
-            return
-        except UnopenedError as error:
-            self._fail(calls, error)
             return
         except Exception:  # noqa: BLE001 - whatever it was, the callers get an answer and the flusher lives
             log.exception("batch failed", partition=self.partition)
             self._fail(calls, Refusal("internal"))
             return
         STORE_CALLS.labels("ok").inc()
-        for (_, taken), replies in zip(calls, answers, strict=True):
+        for (verb, taken), outcome in zip(calls, outcomes, strict=True):
             STORE_BATCH.observe(len(taken))
-            for (_, future), reply in zip(taken, replies, strict=True):
-                if not future.done():
-                    future.set_result(reply)
+            self._settle(verb, taken, outcome)
 
-    def _fail(self, calls: list[tuple[str, Any]], error: Exception) -> None:
+    def _settle(self, verb: str, taken: list[Entry], outcome: Outcome) -> None:
+        # Each script for itself: an acquire that failed takes no renewal with it.
+        if isinstance(outcome, StoreAwayError):
+            self._note_failure(outcome)
+            self._fail([(verb, taken)], store_unavailable())
+        elif isinstance(outcome, UnopenedError):
+            self._fail([(verb, taken)], outcome)
+        else:
+            for (_, future), answer in zip(taken, outcome, strict=True):
+                if not future.done():
+                    future.set_result(answer)
+
+    def _note_failure(self, error: StoreAwayError) -> None:
+        log.warning("store away", partition=self.partition, error=str(error))
+        STORE_CALLS.labels("failed").inc()
+
+    def _fail(self, calls: list[tuple[str, list[Entry]]], error: Exception) -> None:
         for _, taken in calls:
             for _, future in taken:
                 if not future.done():

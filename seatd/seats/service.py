@@ -116,6 +116,7 @@ class Seats:
         self._project = project
         self._open_epoch = open_epoch
         self._opening: dict[int, asyncio.Lock] = {b.partition: asyncio.Lock() for b in batchers}
+        self._epochs_opened = dict.fromkeys(self._opening, 0)
         self._projecting: dict[str, asyncio.Task[bool]] = {}
         self._unknown: dict[str, float] = {}
 
@@ -244,11 +245,15 @@ class Seats:
         raise refuse(answer)
 
     async def _opened(self, batcher: Batcher, verb: str, operation: tuple[Any, ...]) -> Answer:
+        partition = batcher.partition
+        seen = self._epochs_opened[partition]
         try:
             return await batcher.submit(verb, operation)
         except UnopenedError:
-            async with self._opening[batcher.partition]:
-                await self._open_epoch(batcher.partition)
+            async with self._opening[partition]:
+                if self._epochs_opened[partition] == seen:  # else another caller has just done it
+                    await self._open_epoch(partition)
+                    self._epochs_opened[partition] += 1
         try:
             return await batcher.submit(verb, operation)
         except UnopenedError:

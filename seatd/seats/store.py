@@ -37,6 +37,10 @@ class UnopenedError(Exception):
     """The partition has no epoch: nothing ran."""
 
 
+Outcome = list[Answer] | StoreAwayError | UnopenedError
+"""What came of one script: an answer an operation, or why there is none."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoreOptions:
     """How the store is spoken to: waits in milliseconds, `q_ms` the lock delay, `clock_offset_ms` for tests."""
@@ -80,8 +84,7 @@ def connect(url: str, options: StoreOptions) -> AbstractConnection:
 class Store:
     """The scripts of the seat plane over one connection; callers take turns.
 
-    Every method raises `StoreAwayError` where the store is away and `UnopenedError` where the partition
-    has no epoch yet.
+    Every method raises `StoreAwayError` where the store is away.
     """
 
     def __init__(self, connection: AbstractConnection, options: StoreOptions) -> None:
@@ -108,10 +111,11 @@ class Store:
         """Name the keys of a tenant, in the order that the scripts' prelude tells."""
         return [f"{PREFIX}:{{p{partition:02}}}:{name}:{tenant}" for name in TENANT_KEYS]
 
-    async def run(
-        self, partition: int, calls: Sequence[tuple[str, Sequence[Operation]]]
-    ) -> list[list[Answer]]:
-        """Send the calls (verb, operations) in one round trip; answers come a call, in order."""
+    async def run(self, partition: int, calls: Sequence[tuple[str, Sequence[Operation]]]) -> list[Outcome]:
+        """Send the calls (verb, operations) in one round trip; outcomes come a call, in order.
+
+        A call that the store refused or failed is its error; the others ran, and have their answers.
+        """
         commands = [self._command(partition, verb, operations) for verb, operations in calls]
         replies = await self._send(commands)
         missing = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
@@ -119,7 +123,7 @@ class Store:
             await self.load()
             for i, reply in zip(missing, await self._send([commands[i] for i in missing]), strict=True):
                 replies[i] = reply
-        return [self._decoded(verb, reply) for (verb, _), reply in zip(calls, replies, strict=True)]
+        return [self._outcome(verb, reply) for (verb, _), reply in zip(calls, replies, strict=True)]
 
     def _command(self, partition: int, verb: str, operations: Sequence[Operation]) -> list[Any]:
         numbers: dict[str, int] = {}
@@ -158,12 +162,12 @@ class Store:
             return error
 
     @staticmethod
-    def _decoded(verb: str, reply: Any) -> list[Answer]:
+    def _outcome(verb: str, reply: Any) -> Outcome:
         if isinstance(reply, RedisError):
-            raise StoreAwayError(f"{verb}: {reply}") from reply
+            return StoreAwayError(f"{verb}: {reply}")
         answers = msgpack.unpackb(reply)
         if answers and answers[0] == "unopened":
-            raise UnopenedError(verb)
+            return UnopenedError(verb)
         return list(answers)
 
     async def load(self) -> None:

@@ -71,6 +71,8 @@ class World:
         answers = self._await(self.store.run(0, wire))
         self.oracle.events.clear()
         for (verb, ops), replies in zip(calls, answers, strict=True):
+            if isinstance(replies, Exception):
+                raise replies
             for op, reply in zip(ops, replies, strict=True):
                 self._compare(verb, op, reply)
         self._compare_stream()
