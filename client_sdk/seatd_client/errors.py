@@ -63,8 +63,7 @@ class Refused(SeatError):
         self.title = title
         self.detail = detail
         self.fields = dict(fields or {})
-        # Everything goes to args as well, so that the exception survives pickling between processes.
-        super().__init__(self.code, status, title, detail, self.fields)
+        super().__init__(self.code)  # what unpickling calls us with again; the rest it copies
         self._take(self.INTEGERS, int)
         self._take(self.TEXTS, str)
 

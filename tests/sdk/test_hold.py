@@ -158,6 +158,17 @@ async def test_a_lost_seat_ends_the_program_politely():
     assert script.ops()[-1] == "release", "only after the program has ended"
 
 
+async def test_a_lost_seat_ends_a_stopped_program_politely():
+    async with serving() as script:
+        show = f"import os; print(os.getpid(), flush=True)\n{POLITE}"
+        process = await hold.start(script.url, "--client", "d", "--", sys.executable, "-c", show)
+        pid = int(await process.stdout.readline())
+        await process.stdout.readline()
+        os.kill(pid, signal.SIGSTOP)
+        script.always["renew"] = problem(410, "lease_gone", reason="revoked")
+        assert (await hold.ended(process))[:2] == (69, f"ended by {signal.SIGTERM:d}\n")
+
+
 async def test_a_lost_seat_ends_a_stubborn_program_firmly_and_all_that_it_started():
     async with serving() as script:
         process = await hold.start(
@@ -254,6 +265,7 @@ async def test_ctrl_z_stops_both_and_going_on_continues_both():
             os.execvpe("bash", ["bash", "-c", shell, "bash", *line], hold.environ())
         try:
             read_until(terminal, b"up")
+            time.sleep(0.5)  # it may have spoken before it was given the keyboard
             os.write(terminal, b"\x1a")  # Ctrl-Z
             read_until(terminal, b"stopped 14")
             os.write(terminal, b"again\n")

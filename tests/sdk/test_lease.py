@@ -379,6 +379,11 @@ class AgainstAServer(RuleBasedStateMachine):
     def the_machine_sleeps(self, ms):
         self.now += ms
 
+    @precondition(lambda self: self.lease.state in BELIEVING)
+    @rule(ms=st.integers(1, 3))
+    def time_passes_almost_to_the_deadline(self, ms):
+        self.now = max(self.now, self.lease.deadline_ms - ms)
+
     @rule()
     def tick(self):
         was = self.lease.state

@@ -122,6 +122,7 @@ async def test_the_blocking_twin(seatd):
         with client.seat(user="ana") as seat:
             assert not seat.lost.wait(2.6)
             assert seat.held
+            assert seat.grant is not None
             seatd.admin("DELETE", f"/v1/tenants/live-blocking/leases/{seat.grant.lease}")
             assert seat.lost.wait(3)
             assert seat.reason == "revoked"
