@@ -62,7 +62,9 @@ def _over(one: Known, other: Known) -> Known:
     if _final(one) or _final(other):
         return one if _final(one) else other
     # Within one epoch nothing that ran out is adopted again: there the end is the later word.
-    return max(one, other, key=lambda known: (known.end_epoch or 0, known.ended_ms or 0))
+    return max(
+        one, other, key=lambda known: (known.end_epoch or 0, known.ended_ms is not None, known.ended_ms or 0)
+    )
 
 
 def _final(known: Known) -> bool:

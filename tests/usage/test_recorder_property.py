@@ -29,9 +29,9 @@ _numbers = count(1)
 def epochs(draw: st.DrawFn) -> list[UsageEvent]:
     """Events of up to three epochs, numbered; of a lease at most one of each kind in an epoch."""
     events: list[UsageEvent] = []
-    for epoch in range(1, draw(st.integers(1, 3)) + 1):
-        kinds = [(f"l{n}", kind) for n in range(3) for kind in ("started", "ended", "adopted")]
-        chosen = draw(st.lists(st.sampled_from([*kinds, ("", "denied"), ("", "sample")]), max_size=8))
+    for epoch in range(1, draw(st.sampled_from([3, 2, 1])) + 1):
+        kinds = [(f"l{n}", kind) for n in range(2) for kind in ("started", "ended", "adopted")]
+        chosen = draw(st.lists(st.sampled_from([*kinds, ("", "denied"), ("", "sample")]), max_size=10))
         told: set[tuple[str, str]] = set()
         for lease, kind in chosen:
             if lease and (lease, kind) in told:
@@ -76,7 +76,7 @@ def runner(database_url: str) -> Iterator[tuple[asyncio.Runner, AsyncEngine]]:
         made.run(engine.dispose())
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(epochs(), deeds, st.integers(1, 5))
 def test_the_ledger_is_what_the_oracle_says(
     runner: tuple[asyncio.Runner, AsyncEngine], events: list[UsageEvent], deeds: list[Any], batch: int
@@ -139,6 +139,8 @@ class World:
         self.stream.restore()
 
     async def finish(self) -> None:
+        for event in self.to_come:
+            self.stream.add(event)
         for recorder in self.recorders:
             while self.stream.entries:
                 await recorder.record_once(self.partition)
