@@ -90,7 +90,11 @@ class EmbeddedStore:
     async def __aenter__(self) -> "EmbeddedStore":  # noqa: PYI034 - typing.Self buys nothing in a final class
         """Start the store and wait until it answers; raises `TimeoutError` with the log's end."""
         await self._end_leftover()
-        await self._start()
+        try:
+            await self._start()
+        except BaseException:  # nobody would end it later
+            await self.__aexit__()
+            raise
         self._watch = asyncio.create_task(self._restart_for_ever(), name="embedded store")
         return self
 
