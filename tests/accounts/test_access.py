@@ -11,6 +11,7 @@ from sqlalchemy import select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from seatd.accounts import tokens
+from seatd.accounts.audit import row_hash
 from seatd.accounts.receipt_keys import WrongSecretError, open_ring, seal_ring
 from seatd.accounts.records import Grant
 from seatd.accounts.service import Accounts
@@ -203,6 +204,19 @@ async def test_a_changed_byte_is_found(accounts: Accounts, seq: int, column: str
     async with writing(accounts.engine) as connection:
         await connection.execute(update(audit).where(audit.c.seq == seq).values({column: value}))
     assert await accounts.audit_broken_at() == seq
+
+
+async def test_a_row_changed_together_with_its_hash_is_found_at_the_next(accounts: Accounts) -> None:
+    await some_history(accounts)
+    async with writing(accounts.engine) as connection:
+        row = (await connection.execute(select(audit).where(audit.c.seq == 3))).one()
+        changed = {**row._asdict(), "detail": row.detail.replace('"quantity":3', '"quantity":2')}
+        assert changed["detail"] != row.detail
+        forged = row_hash(changed.pop("prev_hash"), {k: v for k, v in changed.items() if k != "hash"})
+        await connection.execute(
+            update(audit).where(audit.c.seq == 3).values(detail=changed["detail"], hash=forged)
+        )
+    assert await accounts.audit_broken_at() == 4
 
 
 @pytest.mark.parametrize(

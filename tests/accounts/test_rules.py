@@ -163,6 +163,18 @@ async def test_agent_seats_are_bound_up_to_the_booking(accounts: Accounts, acme:
     assert await accounts.bind(acme, "agent", "cyd", actor=ME)
 
 
+async def test_a_scheduled_decrease_limits_already_now(accounts: Accounts, acme: str, clock: Clock) -> None:
+    """At no instant are more named than booked: who is bound today would not fit at the month's turn."""
+    await accounts.bind(acme, "agent", "ana", actor=ME)
+    less = await accounts.book(acme, "agent", 1, actor=ME)
+    refusal = await refused(accounts.bind(acme, "agent", "bob", actor=ME))
+    assert (refusal.code, refusal.fields["quantity"]) == ("no_booking_left", 1)
+    clock.now_ms = less.booking.effective_ms
+    assert (await accounts.tenant(acme)).capacity == 1
+    await accounts.book(acme, "agent", 2, actor=ME)
+    assert await accounts.bind(acme, "agent", "bob", actor=ME)
+
+
 async def test_an_addon_is_bound_without_limit_until_booked(accounts: Accounts, acme: str) -> None:
     for user in ("ana", "bob", "cyd"):
         assert await accounts.bind(acme, "social", user, actor=ME)
