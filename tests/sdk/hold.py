@@ -10,9 +10,14 @@ KEY = "sc.acme.Zm9vYmFy"
 
 
 def environ(**more):
-    """The environment to run it in: a key, and the SDK on the path."""
+    """The environment to run it in: a key, the SDK on the path, and no home to keep a client id in."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("SEATD_")}
-    return {**inherited, "PYTHONPATH": str(ROOT / "client_sdk"), "SEATD_CLIENT_KEY": KEY, **more}
+    ours = {
+        "PYTHONPATH": str(ROOT / "client_sdk"),
+        "SEATD_CLIENT_KEY": KEY,
+        "XDG_STATE_HOME": "/dev/null",
+    }
+    return {**inherited, **ours, **more}
 
 
 def command(url, *arguments, user="ana"):
