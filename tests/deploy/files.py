@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
+import yaml  # type: ignore[import-untyped]  # PyYAML brings no types
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -25,9 +25,19 @@ def run(*command: str, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, check=False, capture_output=True, text=True, **options)
 
 
+def read_yaml(path: Path) -> Any:
+    """Read a YAML file."""
+    return yaml.safe_load(path.read_text())
+
+
+def write_yaml(path: Path, data: Any) -> None:
+    """Write a YAML file."""
+    path.write_text(yaml.safe_dump(data))
+
+
 def rules() -> list[dict[str, Any]]:
     """The alerts, as they are written."""
-    return [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+    return [rule for group in read_yaml(RULES)["groups"] for rule in group["rules"]]
 
 
 def dashboard() -> dict[str, Any]:

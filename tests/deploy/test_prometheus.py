@@ -5,12 +5,23 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from seatd.model import CODES
 from seatd.telemetry import KINDS, OPS, OUTCOMES, READS
-from tests.deploy.files import DEPLOY, PROMETHEUS, RULES, RULES_TEST, dashboard, filled_in, panels, rules, run
+from tests.deploy.files import (
+    DEPLOY,
+    PROMETHEUS,
+    RULES,
+    RULES_TEST,
+    dashboard,
+    filled_in,
+    panels,
+    read_yaml,
+    rules,
+    run,
+    write_yaml,
+)
 from tests.deploy.watcher import Watcher
 from tests.needs import needs
 from tests.servers import SeatdProcess, call
@@ -95,7 +106,7 @@ def test_expressions_are_right_to_prometheus(tmp_path: Path):
         {"record": f"checked:{number}", "expr": text} for number, text in enumerate(EXPRESSIONS.values())
     ]
     path = tmp_path / "rules.yml"
-    path.write_text(yaml.safe_dump({"groups": [{"name": "checked", "rules": records}]}))
+    write_yaml(path, {"groups": [{"name": "checked", "rules": records}]})
     checked = run(needs("promtool"), "check", "rules", str(path))
     assert checked.returncode == 0, checked.stderr
     assert f"{len(EXPRESSIONS)} rules found" in checked.stdout
@@ -104,9 +115,7 @@ def test_expressions_are_right_to_prometheus(tmp_path: Path):
 def test_each_alert_comes_when_it_should_and_only_then():
     checked = run(needs("promtool"), "test", "rules", str(RULES_TEST))
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    cases = [
-        case for test in yaml.safe_load(RULES_TEST.read_text())["tests"] for case in test["alert_rule_test"]
-    ]
+    cases = [case for test in read_yaml(RULES_TEST)["tests"] for case in test["alert_rule_test"]]
     for comes in (True, False):
         tried = {case["alertname"] for case in cases if bool(case["exp_alerts"]) == comes}
         assert tried == {rule["alert"] for rule in rules()}
@@ -123,7 +132,7 @@ def test_each_alert_says_what_to_do():
 
 
 def test_prometheus_scrapes_where_seatd_listens():
-    (job,) = yaml.safe_load(PROMETHEUS.read_text())["scrape_configs"]
+    (job,) = read_yaml(PROMETHEUS)["scrape_configs"]
     assert job["job_name"] == "seatd"
     assert job["static_configs"] == [{"targets": ["127.0.0.1:8471"]}]
     assert dashboard()["templating"]["list"][1]["current"]["value"] == job["job_name"]

@@ -11,9 +11,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from tests.deploy.files import PROMETHEUS, RULES
+from tests.deploy.files import PROMETHEUS, RULES, read_yaml, write_yaml
 from tests.needs import needs
 
 
@@ -28,14 +26,14 @@ class Watcher:
 
     def __init__(self, folder: Path, target: str) -> None:
         program = needs("prometheus")
-        config = yaml.safe_load(PROMETHEUS.read_text())
+        config = read_yaml(PROMETHEUS)
         config["global"] = {
             "scrape_interval": "500ms",
             "scrape_timeout": "500ms",
             "evaluation_interval": "1s",
         }
         config["scrape_configs"][0]["static_configs"] = [{"targets": [target]}]
-        (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+        write_yaml(folder / "prometheus.yml", config)
         shutil.copy(RULES, folder)
         address = f"127.0.0.1:{free_port()}"
         self.url = f"http://{address}/api/v1"
