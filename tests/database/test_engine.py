@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Text, column, select, text
+from sqlalchemy import Executable, Text, column, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from seatd.database import engine as engine_module
@@ -54,19 +54,26 @@ def test_other_databases_are_refused_without_telling_the_password(given: str) ->
     assert "geheim" not in str(refused.value)
 
 
+class GivenUpError(Exception):
+    """What a writer raises in the middle of its transaction."""
+
+
+async def give_up_after(engine: AsyncEngine, *statements: Executable) -> None:
+    async with writing(engine) as connection:
+        for statement in statements:
+            await connection.execute(statement)
+        raise GivenUpError
+
+
 async def test_what_fails_is_undone(engine: AsyncEngine) -> None:
-    with pytest.raises(KeyError):
-        async with writing(engine) as connection:
-            await connection.execute(partitions.insert().values(partition=1, epoch=1, opened_ms=0))
-            raise KeyError
+    with pytest.raises(GivenUpError):
+        await give_up_after(engine, partitions.insert().values(partition=1, epoch=1, opened_ms=0))
     assert await epochs(engine) == []
 
 
 async def test_schema_changes_are_undone_too(engine: AsyncEngine) -> None:
-    with pytest.raises(KeyError):
-        async with writing(engine) as connection:
-            await connection.execute(text("DROP TABLE partitions"))
-            raise KeyError
+    with pytest.raises(GivenUpError):
+        await give_up_after(engine, text("DROP TABLE partitions"))
     assert await epochs(engine) == []
 
 
@@ -189,11 +196,15 @@ async def test_a_session_cut_in_the_middle_is_a_database_away(
 ) -> None:
     server = new_postgres()
     engine = make_engine(server.migrated_database())
-    with pytest.raises(Refusal) as refused:
+
+    async def write_through_a_crash() -> None:
         async with writing(engine) as connection:
             await connection.execute(partitions.insert().values(partition=1, epoch=1, opened_ms=0))
             server.kill()
             await connection.execute(select(partitions))
+
+    with pytest.raises(Refusal) as refused:
+        await write_through_a_crash()
     assert refused.value.code == "database_unavailable"
     server.start()
     assert await epochs(engine) == []
