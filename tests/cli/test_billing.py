@@ -1,0 +1,89 @@
+"""`seatd billing ...` against a real server, and the parts that need none."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from seatd.billing.months import instant_text
+from seatd.cli.main import main
+from tests.servers import SeatdProcess
+
+EXAMPLES = Path(__file__).parent.parent / "billing" / "examples"
+PRICES = EXAMPLES / "prices.toml"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    made = SeatdProcess(folder=tmp_path_factory.mktemp("billing"))
+    made.start()
+    yield made
+    made.remove()
+
+
+def run(server: SeatdProcess, *arguments: str, **environ: str) -> Result:
+    environ = {"SEATD_URL": server.internal_url, "SEATD_ADMIN_KEY": server.admin_key, **environ}
+    return CliRunner().invoke(main, ["billing", *arguments], env=environ)
+
+
+def test_a_month_from_the_command_line(server: SeatdProcess, tmp_path: Path) -> None:
+    nothing = run(server, "preview", "2026-03")
+    assert (nothing.exit_code, nothing.stdout) == (1, "")
+    assert nothing.stderr == "Error: No price list is in force in 2026-03. (no_price_list)\n"
+    assert run(server, "prices", "list").stdout == "There is no price list.\n"
+
+    added = run(server, "prices", "add", str(PRICES))
+    assert (added.exit_code, added.stdout) == (
+        0,
+        "Price list 2026-example, valid from 2026-01-01, was added.\n",
+    )
+    assert run(server, "prices", "add", str(PRICES)).stdout.endswith("stood already.\n")
+    assert json.loads(run(server, "prices", "list", "--json").stdout)[0]["version"] == "2026-example"
+
+    server.tenant("acme", tariff="team", seats=50)
+    month = server.admin("GET", "/v1/audit?limit=1").body["items"][0]["at_ms"]
+    period = _period(month)
+    shown = run(server, "preview", period)
+    assert shown.exit_code == 0, shown.output
+    assert "acme" in shown.stdout
+    assert "1950.00" in shown.stdout
+    body = json.loads(run(server, "preview", period, "--json").stdout)
+    assert [each["net"] for each in body["tenants"]] == ["1950.00"]
+
+    printed = run(server, "export", period)
+    assert ",acme,team,booked_peak," in printed.stdout
+    lines = run(server, "export", period, "--what", "charges", "--format", "jsonl").stdout.splitlines()
+    assert [json.loads(line)["net"] for line in lines] == ["1950.00"]
+    target = tmp_path / "charges.csv"
+    assert run(server, "export", period, "-o", str(target)).exit_code == 0
+    assert target.read_text() == printed.stdout
+    assert list(tmp_path.iterdir()) == [target]
+    missing = run(server, "export", period, "-o", str(tmp_path / "none" / "x.csv"))
+    assert (missing.exit_code, missing.stdout) == (1, "")
+
+
+def _period(at_ms: int) -> str:
+    return instant_text(at_ms, "Europe/Berlin")[:7]
+
+
+def test_a_price_list_is_checked_without_a_server(tmp_path: Path) -> None:
+    right = CliRunner().invoke(main, ["billing", "prices", "check", str(PRICES)])
+    assert (right.exit_code, right.stderr) == (0, "")
+    wrong = tmp_path / "prices.toml"
+    wrong.write_text(PRICES.read_text().replace('"39.00"', "39.00"))
+    for command in ("check", "add"):
+        options = ["--url", "http://127.0.0.1:1"] if command == "add" else []
+        refused = CliRunner().invoke(
+            main, ["billing", "prices", command, str(wrong), *options], env={"SEATD_ADMIN_KEY": "sa.x"}
+        )
+        assert (refused.exit_code, refused.stdout) == (2, "")
+        assert f"{wrong}:15: products.team.unit_price" in refused.stderr
+
+
+def test_nobody_answers() -> None:
+    environ = {"SEATD_ADMIN_KEY": "sa.x", "SEATD_URL": "http://127.0.0.1:1"}
+    failed = CliRunner().invoke(main, ["billing", "preview", "2026-03"], env=environ)
+    assert (failed.exit_code, failed.stdout) == (1, "")
+    assert failed.stderr.startswith("Error: No seatd answers at http://127.0.0.1:1")
