@@ -8,11 +8,12 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Final
 
-from sqlalchemy import select, tuple_, update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from seatd.accounts.tokens import random_id
 from seatd.database.engine import inserting
+from seatd.database.pairs import matching
 from seatd.database.schema import people
 
 _CHUNK: Final = 500
@@ -66,8 +67,10 @@ async def forget(connection: AsyncConnection, tenant: str, person: str) -> None:
 
 
 async def _known(connection: AsyncConnection, pairs: list[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    query = select(people).where(tuple_(people.c.tenant, people.c.name).in_(pairs))
-    return {(row.tenant, row.name): row.person for row in await connection.execute(query)}
+    row = people.c
+    query, wanted = matching(connection, (row.tenant, row.name, row.person), (row.tenant, row.name), pairs)
+    found = await connection.execute(query, wanted)
+    return {(tenant, name): person for tenant, name, person in found}
 
 
 async def _make(connection: AsyncConnection, pairs: list[tuple[str, str]]) -> None:
