@@ -68,6 +68,7 @@ def make_engine(
         pool_pre_ping=True,
         pool_size=pool_size,
         max_overflow=0,
+        hide_parameters=True,  # no user's name in a log line
         pool_timeout=CONNECT_TIMEOUT_S,
         pool_use_lifo=True,
         isolation_level="READ COMMITTED",
@@ -88,6 +89,7 @@ def _sqlite_engine(url: URL, pool_size: int) -> AsyncEngine:
         url,
         pool_size=pool_size,
         max_overflow=0,
+        hide_parameters=True,  # no user's name in a log line
         pool_timeout=CONNECT_TIMEOUT_S,
         connect_args={"timeout": LOCK_TIMEOUT_MS / 1000},
     )
