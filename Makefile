@@ -38,10 +38,10 @@ format: setup ## format and fix what can be fixed
 	$(BIN)/ruff check --fix .
 
 demo: setup ## a call centre's day in half a minute, against a real server
-	$(BIN)/python bench/demo.py
+	$(BIN)/python -m bench.demo
 
 bench: setup ## measure, and print the table
-	$(BIN)/python bench/run.py
+	$(BIN)/python -m bench.run
 
 constraints: setup ## pin again: newest versions with hashes, no index named
 	$(BIN)/python -m pip install --quiet uv

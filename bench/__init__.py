@@ -1,0 +1,1 @@
+"""What is shown and measured against a real seatd: the demo (`make demo`), the benchmark (`make bench`)."""
