@@ -49,6 +49,7 @@ class Audit:
 
     def __init__(self) -> None:
         self.beliefs: dict[tuple[str, str, str], Belief] = {}
+        self.granted_under: dict[tuple[str, str], int] = {}
         self.rows: dict[str, Row] = {}
         self.largest_cap: dict[str, int] = defaultdict(int)
         self.by_request: dict[tuple[str, ...], tuple[str, int]] = {}
@@ -57,15 +58,13 @@ class Audit:
 
     # -- I1, I2, I4, I5, I8: one operation at a time ----------------------------------------------
 
-    def believers(self, tenant: str, now: int) -> int:
-        """Count the users who believe in a counted seat."""
-        return len(
-            {
-                user
-                for (t, user, _), belief in self.beliefs.items()
-                if t == tenant and belief.until > now and belief.kind != "service"
-            }
-        )
+    def believers(self, tenant: str, now: int) -> set[str]:
+        """Name the users who believe in a counted seat."""
+        return {
+            user
+            for (t, user, _), belief in self.beliefs.items()
+            if t == tenant and belief.until > now and belief.kind != "service"
+        }
 
     def operation(self, verb: str, op: Any, answer: list[Any], policy: Policy | None, now: int) -> None:
         """Watch one operation and its answer; `policy` is the one in force when it was answered."""
@@ -73,7 +72,7 @@ class Audit:
             if policy:
                 self.largest_cap[policy.tenant] = max(self.largest_cap[policy.tenant], policy.cap)
             return
-        before = self.believers(policy.tenant, now)
+        before = len(self.believers(policy.tenant, now))
         if answer[0] == "granted":
             self._granted(op, answer, policy, now)
         elif verb == "renew":
@@ -83,13 +82,17 @@ class Audit:
         elif answer[0] == "revoked" and op[4]:
             self._forced(op[0], answer[2])
         after = self.believers(policy.tenant, now)
-        assert after <= max(policy.cap, before), f"I1: {after} believe in {policy.cap} seats"
+        # A lowered cap stops new grants alone: who was granted a seat under a higher one may go on.
+        caps = [self.granted_under[policy.tenant, user] for user in after]
+        assert len(after) <= max(policy.cap, before, *caps, 0), f"I1: {after} believe in {policy.cap} seats"
 
     def _granted(self, op: Any, answer: list[Any], policy: Policy, now: int) -> None:
         tenant, _, user, client, request, content, takeover = op[:7]
         new, lease, start, expires, _, kind = answer[1:7]
         self.beliefs[tenant, user, client] = Belief(lease, start, expires, kind)
+        self.granted_under.setdefault((tenant, user), policy.cap)
         if new and not takeover:
+            self.granted_under[tenant, user] = policy.cap
             assert kind in {str(policy.tariff), "service"}, "I8"
         if request:
             key = (tenant, user, client, request, content)

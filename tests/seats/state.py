@@ -1,0 +1,51 @@
+"""What the oracle knows of a tenant: one lease a user, what is remembered of ended ones, the minute's sample."""
+
+from dataclasses import dataclass, field
+
+from seatd.model import Policy
+
+
+@dataclass
+class Seat:
+    """One user's lease; once it has ended, what is left of it: the seat that its client may believe in."""
+
+    lease: str
+    client: str
+    kind: str
+    cap: int
+    granted: int
+    start: int
+    expires: int
+    floor: int = 0
+    ended: str = ""
+    cut: tuple[int, str] | None = None
+    requests: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Sample:
+    """The minute that is being measured."""
+
+    at: int
+    peak: int
+    denied: set[tuple[str, str]] = field(default_factory=set)
+
+
+@dataclass
+class Tenant:
+    """All that is known of one tenant."""
+
+    policy: Policy
+    seats: dict[str, Seat] = field(default_factory=dict)
+    leases: dict[str, tuple[str, str]] = field(default_factory=dict)  # lease -> user, how it ended or ""
+    requests: dict[str, tuple[str, str]] = field(
+        default_factory=dict
+    )  # request -> content, how its lease ended
+    forget: dict[str, int] = field(default_factory=dict)  # lease or request -> when nobody may ask any more
+    sample: Sample | None = None
+    use: int = 0
+
+
+def request_key(user: str, client: str, request: str) -> str:
+    """Name a request: its id is scoped to user and client."""
+    return f"q {user} {client} {request}"
