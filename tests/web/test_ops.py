@@ -19,6 +19,8 @@ import seatd
 from seatd.telemetry import TENANT_GAUGES
 from seatd.web import ops
 from seatd.web.ops import OTHER, Probes, TenantNow, add_ops_routes, bounded
+from tests.servers import Reply, SeatdProcess, call
+from tests.valkey import ValkeyServer
 
 Client = TestClient[web.Request, web.Application]
 FEW = [TenantNow("acme", 3, 50, 0), TenantNow("beta", 10, 10, 2), TenantNow("c.d@e:f+g-h", 0, 0, 0)]
@@ -237,3 +239,33 @@ async def test_ready_again_when_the_store_is_back(opened):
     assert (await client.get("/readyz")).status == 503
     up.set()
     assert (await client.get("/readyz")).status == 200
+
+
+def test_a_real_server_says_that_its_store_is_away_and_back(new_seatd: Callable[..., SeatdProcess]):
+    store = ValkeyServer()
+    store.start()
+    try:
+        server = new_seatd("--store", store.url).start()
+        server.tenant("acme", tariff="team", seats=7)
+
+        def ask(path: str) -> Reply:
+            return call("GET", server.internal_url + path, headers={"Accept": "*/*"})
+
+        assert values(ask("/metrics").raw.decode())["seatd_tenant_seats_capacity", "acme"] == 7
+        assert ask("/readyz").status == 200
+        store.kill()
+        began = time.monotonic()
+        assert ask("/readyz").status == 503
+        gone = values(ask("/metrics").raw.decode())
+        assert time.monotonic() - began < 4
+        assert gone["seatd_store_up", ""] == 0
+        assert ("seatd_tenant_seats_capacity", "acme") not in gone
+        assert ask("/healthz").status == 200
+        store.start()
+        deadline = time.monotonic() + 20
+        while (again := ask("/readyz")).status != 200:
+            assert time.monotonic() < deadline, again.raw
+            time.sleep(0.1)
+        assert again.body["checks"] == {"store": "ok", "policies": "ok", "database": "ok"}
+    finally:
+        store.remove()
