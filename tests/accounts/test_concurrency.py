@@ -7,6 +7,8 @@ from itertools import pairwise
 import pytest
 from sqlalchemy import func, select
 
+from seatd.accounts import outbox as outbox_rows
+from seatd.accounts.changes import lock_tenant
 from seatd.accounts.people import persons_for
 from seatd.accounts.records import Metered
 from seatd.accounts.service import Accounts
@@ -113,6 +115,24 @@ async def test_a_scheduled_booking_raises_the_version_once(database_url: str) ->
     assert policy.version == before.version + 1
     for accounts in both:
         await accounts.engine.dispose()
+
+
+async def test_who_comes_second_to_what_fell_due_raises_no_version(seatds: list[Accounts]) -> None:
+    first, second = seatds
+    decision = await first.book("acme", "agent", 3, actor=ME)
+    version = (await first.tenant("acme")).policy_version
+
+    async def fall_due(accounts: Accounts) -> None:
+        async with writing(accounts.engine) as connection:
+            await outbox_rows.fall_due(connection, decision.booking.effective_ms, limit=10)
+
+    async with writing(first.engine) as connection:
+        await lock_tenant(connection, "acme")
+        waiting = asyncio.create_task(fall_due(second))
+        await asyncio.sleep(0.3)  # it has seen the row, and waits for the tenant (SQLite: to begin)
+        await outbox_rows.fall_due(connection, decision.booking.effective_ms, limit=10)
+    await waiting
+    assert (await first.tenant("acme")).policy_version == version + 1
 
 
 async def test_a_name_is_one_person_whoever_meets_it_first(seatds: list[Accounts]) -> None:

@@ -119,6 +119,8 @@ async def test_less_takes_effect_at_the_next_month_and_a_later_word_replaces_it(
     assert (await accounts.tenant("a")).capacity == 60
     states = [booking.state for booking in (await accounts.bookings("a")).items]
     assert states == ["past", "cancelled", "in_force"]
+    one_more = await accounts.book("a", "team", 61, actor=ME)
+    assert (one_more.booking.state, one_more.booking.effective_ms) == ("in_force", clock.now_ms)
 
 
 async def test_less_comes_at_the_month_of_the_zone_that_is_asked_for(

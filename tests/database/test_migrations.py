@@ -114,3 +114,14 @@ async def test_processes_that_start_at_once_migrate_once(empty_database_url: str
         _, said = await asyncio.to_thread(process.communicate, None, 60)
         assert process.returncode == 0, said.decode()
     assert await migrations.check(empty_database_url) == []
+
+
+async def test_a_migration_waits_for_who_is_writing(empty_database_url: str) -> None:
+    """It must take its lock before it looks: what it saw earlier would be out of date when it writes."""
+    engine = make_engine(empty_database_url)
+    async with writing(engine) as connection:
+        await connection.execute(text("CREATE TABLE another (x INTEGER)"))
+        waiting = asyncio.create_task(migrations.upgrade(empty_database_url))
+        await asyncio.sleep(0.5)
+    assert await waiting == migrations.newest()
+    await engine.dispose()
