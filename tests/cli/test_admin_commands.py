@@ -85,6 +85,16 @@ def test_bind_shows_each_result_and_fails_if_one_did(cli: Cli, tenant: str) -> N
     assert body == {"items": [{"user": "dora", "result": "bound", "error": ""}]}
 
 
+def test_a_list_is_whole_however_many_pages_it_takes(
+    cli: Cli, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli("tenant", "add", tenant)
+    made = {cli("key", "add", tenant, "--json").json["id"] for _ in range(5)}
+    monkeypatch.setattr("seatd.cli.client.PAGE", 2)
+    listed = [item["id"] for item in cli("key", "list", tenant, "--json").json["items"]]
+    assert listed == sorted(made)
+
+
 def test_switch_who_and_revoke(seatd: SeatdProcess, cli: Cli, tenant: str, client_key: Any) -> None:
     cli("tenant", "add", tenant, "--tariff", "team", "--seats", "2")
     key = client_key(tenant)
