@@ -13,6 +13,8 @@ help: ## list the targets
 setup: $(VENV)/installed ## make the virtual environment and install what is pinned
 
 $(VENV)/installed: constraints.txt pyproject.toml client_sdk/pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "There is no $(PYTHON). On Debian and Ubuntu: apt-get install python3 python3-venv" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"seatd needs Python 3.11 or newer; {sys.executable} is {v[0]}.{v[1]}. Name another one: make PYTHON=python3.12 ...")'
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo "This python3 cannot make virtual environments. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
