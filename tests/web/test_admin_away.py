@@ -66,19 +66,21 @@ def test_a_change_stands_while_the_store_is_away(
     )
 
 
-def test_the_database_away_is_said_so(admin_postgres: PostgresServer, postgres_house: House) -> None:
-    house = postgres_house
+def test_the_database_away_is_said_so(
+    new_postgres: Callable[[], PostgresServer], new_seatd: Callable[..., SeatdProcess]
+) -> None:
+    database = new_postgres()
+    url = database.empty_database()
+    house = House(new_seatd("--database", url).start(), url)
     name = house.tenant(tariff="team", seats=1)
-    admin_postgres.stop()
-    try:
-        for method, path, body in (
-            ("GET", f"/v1/tenants/{name}", None),
-            ("PUT", f"/v1/tenants/{name}", {"name": "n"}),
-            ("DELETE", f"/v1/tenants/{name}/leases/l", None),
-        ):
-            answer = house.admin(method, path, body, timeout=30)
-            refused(answer, 503, "database_unavailable")
-            assert int(answer.headers["Retry-After"]) >= 1
-    finally:
-        admin_postgres.start()
+    database.stop()
+    for method, path, body in (
+        ("GET", f"/v1/tenants/{name}", None),
+        ("PUT", f"/v1/tenants/{name}", {"name": "n"}),
+        ("DELETE", f"/v1/tenants/{name}/leases/l", None),
+    ):
+        answer = house.admin(method, path, body, timeout=30)
+        refused(answer, 503, "database_unavailable")
+        assert int(answer.headers["Retry-After"]) >= 1
+    database.start()
     within(15, lambda: house.admin("GET", f"/v1/tenants/{name}").status == 200)
