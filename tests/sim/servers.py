@@ -1,0 +1,192 @@
+"""A seatd process, modelled: no state but what it may lose; what it does between client, SQL and store."""
+
+from collections.abc import Callable, Generator
+from typing import Any
+
+from tests.sim.network import TIMEOUT, Effect, Link, Process, Reply
+from tests.sim.rules import Tombstone
+from tests.sim.store import FOR_EVER, Again, Answer, Event, Node, Project, Release, Revoke, Sweep
+
+STORE_LINK = Link(usual_ms=4, slow=4, slow_ms=700, lost=2, reply_lost=6, doubled=0, dark=0)
+STORE_TIMEOUT_MS = 800
+AWAY: Answer = ["store_unavailable"]
+Steps = Generator[Effect, Any, Any]
+
+
+class Server:
+    """One seatd: which node it takes for the primary, the time it expects there, events it must keep."""
+
+    def __init__(self, world: Any, name: str) -> None:
+        self.world = world
+        self.name = name
+        self.life = 0
+        self.up = True
+        self.view: Node = world.primary
+        self._clock: dict[str, tuple[int, int]] = {}  # node -> its time, and when it said so
+        self.kept: dict[tuple[int, Event], None] = {}
+
+    def crash(self) -> None:
+        self.life += 1
+        self.up = False
+        self.kept = {}
+        self._clock = {}
+
+    def start(self) -> None:
+        self.up = True
+        self.view = self.world.primary
+        self._run(self._housekeeping())
+
+    def _run(self, process: Process) -> None:
+        life = self.life
+        self.world.loop.spawn(process, lambda: self.life == life)
+
+    # -- serving ------------------------------------------------------------------------------------
+
+    def serve(self, verb: str, op: Any, reply: Reply) -> None:
+        """Take a client's request."""
+        if self.up:
+            self._run(self._handle(verb, op, reply))
+
+    def _handle(self, verb: str, op: Any, reply: Reply) -> Process:
+        if verb == "release":
+            held = op.receipt
+            stone = Tombstone(op.tenant, held.user, held.lease, held.start_ms, "released")
+            epoch = yield self.sql(lambda: self.world.sql.bury(stone, self.world.loop.now))
+            op = Release(op.tenant, held, epoch if isinstance(epoch, int) else 0)
+        answer = yield from self.do(verb, op)
+        reply(answer)
+
+    def do(self, verb: str, op: Any) -> Steps:
+        """Have an operation done by the store, bringing what it lacks: an epoch, a policy."""
+        for _ in range(4):
+            answer = yield self._ask(verb, op)
+            if answer[0] == "unopened":
+                yield from self._open(answer[1])
+            elif answer[0] == "unknown_tenant":
+                yield from self.project(op.tenant)
+            elif answer[0] == "stale":
+                self.view = self.world.primary
+                yield self.world.loop.sleep(20)
+                if verb == "revoke":
+                    op = op._replace(epoch=self.world.sql.epoch)
+            else:
+                return answer
+        return AWAY
+
+    def _open(self, vacancy: str) -> Steps:
+        opening = yield self.sql(lambda: self.world.sql.next_epoch(vacancy, self.world.loop.now))
+        if opening is not TIMEOUT:
+            yield self._ask("open", opening)
+
+    def project(self, tenant: str) -> Steps:
+        """Put the newest policy into force; returns the answer."""
+        for _ in range(3):
+            read = yield self.sql(lambda: self.world.sql.policy(tenant))
+            if read is TIMEOUT or read is None:
+                return AWAY
+            answer = yield self._ask("project", Project(tenant, *read))
+            if answer[0] == "unopened":
+                yield from self._open(answer[1])
+            elif answer[0] == "stale":
+                self.view = self.world.primary
+            else:
+                return answer
+        return AWAY
+
+    # -- the account plane ----------------------------------------------------------------------------
+
+    def revoke(self, tenant: str, user: str, lease: str, *, force: bool) -> Steps:
+        """End a lease: written first, then done; returns the answer."""
+        sql, loop = self.world.sql, self.world.loop
+        stone = Tombstone(tenant, user, lease, FOR_EVER, "revoked")
+
+        def write() -> int:
+            sql.ended.append([FOR_EVER, stone])
+            return int(sql.bury(stone, loop.now))
+
+        epoch = yield self.sql(write)
+        if epoch is TIMEOUT:
+            return AWAY
+        answer = yield from self.do("revoke", Revoke(tenant, user, force, epoch))
+        return answer
+
+    # -- the loops ------------------------------------------------------------------------------------
+
+    def _housekeeping(self) -> Process:
+        world = self.world
+        while True:
+            yield world.loop.sleep(world.rng.randint(500, 1_500) * (4 if world.closing else 1))
+            for tenant in list(world.sql.accounts):
+                yield self._ask("sweep", Sweep(tenant))
+            yield from self.record()
+            yield from self._add_again()
+
+    def record(self) -> Steps:
+        """Write what the stream has to the ledger, then trim it; a crash may fall between any two steps."""
+        state = self.view.state
+        lineage = self.view.lineage
+        entries = list(state.stream)
+        written = yield self.sql(lambda: self.world.sql.record([(e[2], e[3]) for e in entries]))
+        if written is TIMEOUT:
+            return
+        yield self.world.loop.sleep(1)
+        if self.view.lineage == lineage and entries:
+            last = entries[-1][:2]
+            state.stream = [entry for entry in state.stream if entry[:2] > last]
+
+    def _add_again(self) -> Steps:
+        committed = self.world.sql.committed
+        self.kept = {entry: None for entry in self.kept if entry not in committed}
+        lost = tuple(entry for entry in self.kept if entry[0] < self.view.state.epoch)
+        if lost:
+            yield self._ask("again", Again(lost))
+
+    # -- ways out -------------------------------------------------------------------------------------
+
+    def sql(self, work: Callable[[], Any]) -> Effect:
+        """Do a transaction; TIMEOUT where SQL is away (or the answer of a commit is lost)."""
+        world = self.world
+
+        def effect(resume: Callable[[Any], None]) -> None:
+            def run() -> None:
+                value = work() if world.sql.up else TIMEOUT
+                if world.chance(5):
+                    value = TIMEOUT
+                world.loop.at(world.loop.now + world.rng.randint(0, 4), resume, value)
+
+            world.loop.at(world.loop.now + world.rng.randint(0, 12), run)
+
+        return effect
+
+    def _ask(self, verb: str, op: Any) -> Effect:
+        world, node, life = self.world, self.view, self.life
+        connection, expected = node.life, self.expected_ms(node)
+
+        def handler(reply: Reply) -> None:
+            if node.life == connection and node.up and world.loop.now <= node.writes_until:
+                answer = world.execute(self, node, verb, op, expected)
+                reply((answer, node.now, [entry[1:] for entry in node.emitted]))
+
+        ask = world.network.ask(self.name, STORE_LINK, handler, STORE_TIMEOUT_MS)
+
+        def effect(resume: Callable[[Any], None]) -> None:
+            def heard(value: Any) -> None:
+                if value is TIMEOUT:
+                    if world.loop.now > node.writes_until:
+                        self.view = world.primary
+                    resume(AWAY)
+                    return
+                answer, said, emitted = value
+                if life == self.life:
+                    self._clock[node.name] = (said, world.loop.now)
+                    self.kept.update(dict.fromkeys(emitted))
+                    world.watch.acknowledged(self, emitted)
+                resume(answer)
+
+            ask(heard)
+
+        return effect
+
+    def expected_ms(self, node: Node) -> int | None:
+        told = self._clock.get(node.name)
+        return told and told[0] + self.world.loop.now - told[1]
