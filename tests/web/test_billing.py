@@ -30,9 +30,9 @@ ROUTES = [
 
 
 @pytest.fixture(scope="module")
-def billed(admin_postgres: PostgresServer) -> Iterator[House]:
+def billed(postgres: PostgresServer) -> Iterator[House]:
     """A server on PostgreSQL that knows the worked example, and nothing else."""
-    url = admin_postgres.empty_database()
+    url = postgres.empty_database()
     server = SeatdProcess("--database", url)
     server.start()
     house = House(server, url)
