@@ -1,7 +1,7 @@
 """The recorder between a real store and real databases: killed anywhere, cut off from either, raced by another."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -15,65 +15,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from seatd.accounts import people
 from seatd.database.engine import make_engine, reading, writing
 from seatd.database.schema import ledger_leases, seq_gaps
-from seatd.model import Refusal, UsageEvent
-from seatd.seats.store import Store, StoreAwayError, StoreOptions, connect
+from seatd.model import UsageEvent
+from seatd.seats.store import Store, StoreOptions, connect
 from seatd.telemetry import RECORDED, SEQ_GAPS
 from seatd.usage.recorder import Recorder
-from tests.postgres import PostgresServer
-from tests.usage import oracle
 from tests.usage.conftest import NOW_MS
+from tests.usage.day import DAY, Fuse, FusedStream, Killed, MakeRecorder, all_of, ended, started, told
 from tests.usage.ledgers import STREAM, cursor, ledger, packed, put
 from tests.valkey import ValkeyServer
-
-MakeRecorder = Callable[..., Recorder]
-
-
-def started(
-    seq: int, lease: str, at_ms: int = 1_000, *, user: str = "ana", epoch: int = 1, **more: Any
-) -> UsageEvent:
-    more = {"tariff": "team", "labels": {"site": "Köln"}} | more
-    return UsageEvent(0, epoch, seq, "", "started", "acme", at_ms, lease=lease, user=user, **more)
-
-
-def ended(
-    seq: int, lease: str, at_ms: int = 2_000, *, user: str = "ana", epoch: int = 1, reason: str = "released"
-) -> UsageEvent:
-    return UsageEvent(0, epoch, seq, "", "ended", "acme", at_ms, lease=lease, user=user, reason=reason)
-
-
-def denied(seq: int, user: str, at_ms: int = 1_500) -> UsageEvent:
-    return UsageEvent(0, 1, seq, "", "denied", "acme", at_ms, user=user, reason="no_seat")
-
-
-def sample(seq: int, *numbers: int) -> UsageEvent:
-    return UsageEvent(0, 1, seq, "", "sample", "acme", 60_000, numbers=numbers)  # type: ignore[arg-type]  # five
-
-
-DAY = [
-    started(1, "l1"),
-    started(2, "l2", user="bo"),
-    denied(3, "cy"),
-    ended(4, "l1"),
-    sample(5, 1, 2, 2, 0, 1),
-    started(6, "l3", 3_000, user="ana", tariff="service"),
-    ended(7, "l2", user="bo", reason="expired"),
-]
-
-
-def told(events: list[UsageEvent]) -> dict[str, Any]:
-    return {
-        "leases": oracle.leases(events),
-        "denials": oracle.denials(events),
-        "samples": oracle.samples(events),
-        "missing": oracle.missing(events),
-    }
-
-
-async def all_of(recorder: Recorder, partition: int = 0) -> int:
-    total = 0
-    while count := await recorder.record_once(partition):
-        total += count
-    return total
 
 
 async def test_records_and_trims(
@@ -97,40 +46,6 @@ async def test_records_and_trims(
         rows = (await connection.execute(select(ledger_leases).order_by(ledger_leases.c.lease))).all()
     assert [row.labels for row in rows] == [{"site": "Köln"}] * 3
     assert all(row.person.startswith("p_") for row in rows)
-
-
-class Killed(BaseException):
-    """The process is gone at this step."""
-
-
-class Fuse:
-    """Counts steps, and kills at one."""
-
-    def __init__(self, at: int) -> None:
-        self.left = at
-        self.steps: list[str] = []
-
-    def step(self, name: str) -> None:
-        self.steps.append(name)
-        self.left -= 1
-        if self.left == 0:
-            raise Killed(name)
-
-
-class FusedStream:
-    """A store whose caller may die before and after each call."""
-
-    def __init__(self, store: Store, fuse: Fuse) -> None:
-        self.store, self.fuse = store, fuse
-
-    def __getattr__(self, name: str) -> Any:
-        async def call(*arguments: Any) -> Any:
-            self.fuse.step(f"before {name}")
-            result = await getattr(self.store, name)(*arguments)
-            self.fuse.step(f"after {name}")
-            return result
-
-        return call
 
 
 @contextmanager
@@ -354,110 +269,3 @@ async def test_partitions_are_numbered_apart(
     assert (await cursor(engine, 0) or ())[2:] == (1, 1)
     assert (await cursor(engine, 1) or ())[2:] == (1, 1)
     assert (await ledger(engine, 1))["leases"].keys() == {("acme", "l1"), ("bolt", "l9")}
-
-
-async def test_the_loop_survives_sql_going_away_and_says_so_once(
-    valkey: ValkeyServer, store: Store, new_postgres: Callable[[], PostgresServer]
-) -> None:
-    server = new_postgres()
-    engine = make_engine(server.migrated_database())
-    recorder = Recorder(
-        engine, store, people.persons_for, clock=lambda: NOW_MS, away=(StoreAwayError,), batch=2
-    )
-    with structlog.testing.capture_logs() as logs, valkey.client() as client:
-        loop = asyncio.create_task(recorder.run_for_ever(20))
-        put(client, *DAY[:2])
-        await until(lambda: client.xlen(STREAM.format(0)) == 0)
-        server.stop()
-        put(client, *DAY[2:])
-        await until(lambda: recorder.waiting is None)
-        await asyncio.sleep(0.3)
-        assert client.xlen(STREAM.format(0)) == len(DAY) - 2
-        server.start()
-        await until(lambda: recorder.waiting == 0)
-        assert await recorder.close(5_000)
-        await asyncio.wait_for(loop, 5)
-    assert await ledger(engine, 0) == told(DAY)
-    assert [line["event"] for line in logs] == ["usage waits in the stream", "usage is recorded again"]
-    await engine.dispose()
-
-
-async def test_the_loop_survives_the_store_going_away(engine: AsyncEngine, recorder_of: MakeRecorder) -> None:
-    server = ValkeyServer(appendonly=True)
-    server.start()
-    store = Store(connect(server.url, StoreOptions()), StoreOptions())
-    recorder = recorder_of(store)
-    loop = asyncio.create_task(recorder.run_for_ever(20))
-    try:
-        with server.client() as client:
-            put(client, *DAY[:3])
-            await until(lambda: recorder.waiting == 0)
-        server.kill()
-        await until(lambda: recorder.waiting is None)
-        server.start()
-        with server.client() as client:
-            put(client, *DAY[3:])
-        await until(lambda: recorder.waiting == 0)
-        assert await recorder.close(5_000)
-    finally:
-        await asyncio.wait_for(loop, 5)
-        await store.close()
-        server.remove()
-    assert await ledger(engine, 0) == told(DAY)
-
-
-async def test_closing_records_what_is_there_within_its_time(
-    valkey: ValkeyServer, store: Store, engine: AsyncEngine, recorder_of: MakeRecorder
-) -> None:
-    recorder = recorder_of(store, batch=2)
-    loop = asyncio.create_task(recorder.run_for_ever(3_600_000))
-    await asyncio.sleep(0.05)
-    with valkey.client() as client:
-        put(client, *DAY)
-    assert await recorder.close(5_000)
-    await asyncio.wait_for(loop, 5)
-    assert await ledger(engine, 0) == told(DAY)
-    assert not await recorder_of(Stuck()).close(50)
-
-
-class Stuck:
-    """A store that never answers."""
-
-    async def events(self, *_: Any) -> list[UsageEvent]:
-        await asyncio.sleep(3_600)
-        return []
-
-
-async def test_what_nobody_expected_does_not_stop_the_other_partitions(
-    valkey: ValkeyServer, store: Store, engine: AsyncEngine, recorder_of: MakeRecorder
-) -> None:
-    class Poisoned(FusedStream):
-        async def events(self, partition: int, after: str, most: int) -> list[UsageEvent]:
-            if partition == 1:
-                raise ValueError("this cannot be read")
-            return await self.store.events(partition, after, most)
-
-    recorder = recorder_of(Poisoned(store, Fuse(0)), partitions=(1, 0))
-    with valkey.client() as client, structlog.testing.capture_logs() as logs:
-        put(client, *DAY)
-        assert not await recorder.close(1_000)
-    assert (await ledger(engine, 0))["leases"] == oracle.leases(DAY)
-    assert [line["event"] for line in logs] == ["usage cannot be recorded", "usage left in the stream"]
-
-
-async def test_refusals_reach_whoever_records_once(
-    valkey: ValkeyServer, store: Store, recorder_of: MakeRecorder, tmp_path: Any
-) -> None:
-    engine = make_engine(f"sqlite:///{tmp_path}/nowhere/x.db")
-    recorder = Recorder(engine, store, people.persons_for, clock=lambda: NOW_MS)
-    with valkey.client() as client:
-        put(client, *DAY)
-    with pytest.raises(Refusal, match="database_unavailable"):
-        await recorder.record_once(0)
-    await engine.dispose()
-
-
-async def until(done: Callable[[], Any], seconds: float = 15) -> None:
-    async with asyncio.timeout(seconds):
-        while not done():
-            await asyncio.sleep(0.02)
