@@ -29,7 +29,8 @@ from seatd.config import Address, SettingError, Settings, checked
 from seatd.database import migrations
 from seatd.database.engine import make_engine
 from seatd.embedded import EmbeddedStore
-from seatd.flows import demo, epochs, keyring
+from seatd.flows import demo, epochs
+from seatd.flows.keyring import Keys
 from seatd.flows.keys_used import KeysUsed
 from seatd.flows.months import Months
 from seatd.flows.policy import Projector
@@ -37,7 +38,6 @@ from seatd.flows.price_lists import PriceLists
 from seatd.flows.services import Services
 from seatd.model import Refusal, Scope
 from seatd.seats.batch import Batcher
-from seatd.seats.receipts import Keyring
 from seatd.seats.service import Seats
 from seatd.seats.store import Store, StoreAwayError, StoreOptions, connect
 from seatd.telemetry import configure_logging, log
@@ -47,6 +47,7 @@ from seatd.web.admin import add_admin_routes
 from seatd.web.billing import add_billing_routes
 from seatd.web.ops import Probes, TenantNow, add_ops_routes
 from seatd.web.problems import problems
+from seatd.web.receipt_keys import add_receipt_key_routes
 from seatd.web.usage import add_usage_routes
 
 SHUTDOWN_S: Final = 10.0
@@ -151,8 +152,9 @@ async def _compose(stack: AsyncExitStack, settings: Settings, engine: AsyncEngin
         await stack.enter_async_context(Batcher(await opened_store(), partition))
         for partition in range(options.partitions)
     ]
-    ring = await _keyring(accounts, store, settings)
-    seats = Seats(store, batchers, ring, project=project, open_epoch=open_epoch)
+    keys = await _keys(accounts, store, settings)
+    seats = Seats(store, batchers, keys.keyring, project=project, open_epoch=open_epoch)
+    keys.serve(seats)
     projector = Projector(accounts, seats, price_lists.tenant_scoped)
     used = KeysUsed(accounts)
     recorder = Recorder(
@@ -168,6 +170,7 @@ async def _compose(stack: AsyncExitStack, settings: Settings, engine: AsyncEngin
         "sweep": seats.sweep_for_ever,
         "project": projector.project_for_ever,
         "keys": used.note_for_ever,
+        "receipt keys": keys.follow_for_ever,
         "record": lambda: recorder.run_for_ever(settings.recorder_every_ms),
     }
     for name, loop in loops.items():
@@ -176,11 +179,12 @@ async def _compose(stack: AsyncExitStack, settings: Settings, engine: AsyncEngin
     services = Services(accounts, seats, projector.project)
     if settings.demo:
         await _demo(settings, services, price_lists)
-    public = await _listen(stack, client.make_app(seats, used.add), settings.listen)
+    public = await _listen(stack, client.make_app(seats, keys, used.add), settings.listen)
     months = Months(engine, price_lists, clock=wall_clock_ms, waiting=lambda: recorder.waiting)
     house = web.Application(middlewares=[problems], client_max_size=INTERNAL_BODY_MAX)
     house[client.KEY_USED] = used.add
     add_admin_routes(house, services)
+    add_receipt_key_routes(house, keys)
     add_usage_routes(house)
     add_billing_routes(house, months, price_lists)
     add_ops_routes(house, _probes(seats, store, projector))
@@ -212,15 +216,17 @@ def _secret(path: Path) -> bytes:
     return secret
 
 
-async def _keyring(accounts: Accounts, store: Store, settings: Settings) -> Keyring:
+async def _keys(accounts: Accounts, store: Store, settings: Settings) -> Keys:
+    keys = Keys(accounts, store, _secret(settings.secret_path), settings.issuer)
     try:
-        return await keyring.load(accounts, store, _secret(settings.secret_path))
+        await keys.load()
     except Refusal:
         raise SettingError(
             "The database does not answer, and the store holds no receipt keys yet: a first start needs both."
         ) from None
     except WrongSecretError as error:
         raise SettingError(f"{settings.secret_path} is not this database's secret: {error}.") from None
+    return keys
 
 
 @asynccontextmanager

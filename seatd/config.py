@@ -45,6 +45,7 @@ class Settings:
     store: str = ""
     database: str = ""
     secret_file: Path | None = None
+    issuer: str = "seatd"
     demo: bool = False
     log_level: str = "info"
     log_console: bool = False

@@ -10,7 +10,7 @@ from seatd.accounts.base import UseCases
 from seatd.accounts.changes import changing
 from seatd.accounts.pages import LIMIT_DEFAULT, number, one_more, page
 from seatd.accounts.receipt_keys import ReceiptKeys
-from seatd.accounts.records import AuditRow, Grant, Key, NewKey, Page
+from seatd.accounts.records import AuditRow, Grant, Key, NewKey, NewReceiptKey, Page
 from seatd.database.engine import reading, writing
 from seatd.model import Refusal, Scope
 
@@ -99,25 +99,47 @@ class Access(UseCases):
             async with writing(self.engine) as connection:
                 await keys.touch(connection, used_ms)
 
-    async def receipt_keys(self, secret: bytes, *, retired_after_ms: int = 0) -> ReceiptKeys:
-        """Give the keys of receipts, making the first: those in use, and those retired after an instant.
+    async def receipt_keys(self, secret: bytes) -> ReceiptKeys:
+        """Give the keys of receipts that verify now, making the first.
 
         Raises `receipt_keys.WrongSecretError` where `secret` is not the one they were sealed under, and
         `ValueError` where it is too short.
         """
         async with reading(self.engine) as connection:
-            found = await receipt_keys.load(connection, secret, retired_after_ms=retired_after_ms)
+            found = await receipt_keys.load(connection, secret, at_ms=self.clock())
         if found is None:
             await self._make_receipt_key(secret)
-            return await self.receipt_keys(secret, retired_after_ms=retired_after_ms)
+            return await self.receipt_keys(secret)
         return found
 
     async def _make_receipt_key(self, secret: bytes) -> None:
         async with writing(self.engine) as connection:
             await audit.lock(connection)  # of two seatds that start at once, one makes the key
-            if await receipt_keys.load(connection, secret, retired_after_ms=0) is None:
+            if await receipt_keys.load(connection, secret, at_ms=self.clock()) is None:
                 kid = await receipt_keys.make(connection, secret, self.clock())
                 await self._audit(connection, "seatd", "receipt_key.make", {"kid": kid})
+
+    async def rotate_receipt_key(self, secret: bytes, *, signs_in_ms: int, actor: str) -> NewReceiptKey:
+        """Make a key of receipts that signs in `signs_in_ms`; the one that signs until then is retired.
+
+        Every seatd that shares the database must have loaded the new key by then.  Raises
+        `receipt_keys.WrongSecretError`, and `Refusal("conflict")` where too many verify already.
+        """
+        async with writing(self.engine) as connection:
+            await audit.lock(connection)
+            now_ms = self.clock()
+            standing = await receipt_keys.load(connection, secret, at_ms=now_ms)
+            if standing is not None and len(standing.keys) >= receipt_keys.KEYS_MAX:
+                raise Refusal(
+                    "conflict", f"{receipt_keys.KEYS_MAX} keys of receipts verify already; wait an hour."
+                )
+            signs_from_ms = now_ms + signs_in_ms
+            await receipt_keys.retire(connection, signs_from_ms)
+            kid = await receipt_keys.make(connection, secret, now_ms)
+            new = NewReceiptKey(kid, signs_from_ms, signs_from_ms + receipt_keys.OVERLAP_MS)
+            detail = {"kid": kid, "signs_from_ms": signs_from_ms}
+            await self._audit(connection, actor, "receipt_key.rotate", detail)
+            return new
 
     async def audit_log(
         self, *, tenant: str | None = None, limit: int = LIMIT_DEFAULT, after: str | None = None

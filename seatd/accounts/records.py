@@ -134,6 +134,15 @@ class NewKey:
 
 
 @dataclass(frozen=True, slots=True)
+class NewReceiptKey:
+    """A key of receipts that was just made: it signs from an instant on, those before it verify until another."""
+
+    kid: str
+    signs_from_ms: int
+    older_verify_until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Grant:
     """What a bearer key opens, and for whom (`tenant` None: for no tenant in particular)."""
 

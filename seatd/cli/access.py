@@ -91,6 +91,31 @@ def revoke(key_id: str, tenant: str | None, *, api: Api, out: Output) -> None:
     out.projected(projected=answer.headers.get("Seatd-Projected") != "false")
 
 
+@key.command(
+    "rotate-receipts",
+    epilog="""\b
+Examples:
+  seatd key rotate-receipts
+  seatd key rotate-receipts --signs-in 600    what others keep of the public keys lives longer than a minute
+""",
+)
+@click.option(
+    "--signs-in",
+    type=click.IntRange(5, 3600),
+    default=60,
+    show_default=True,
+    metavar="SECONDS",
+    help="When the new key begins to sign; by then every seatd must have loaded it.",
+)
+@speaks_api
+def rotate_receipts(signs_in: int, *, api: Api, out: Output) -> None:
+    """Make a new key of receipts and proofs; nobody who works is thrown out."""
+    body = api.call("POST", path("receipt-keys"), {"signs_in_ms": signs_in * 1000}).body
+    signs, until = instant(body["signs_from_ms"]), instant(body["older_verify_until_ms"])
+    said = f"{body['kid']} signs from {signs}; what older keys signed is worth nothing from {until}."
+    out.answer(body, lambda: out.say(said))
+
+
 @click.command(
     "revoke",
     epilog="""\b

@@ -82,6 +82,15 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
         help="File of the secret (default: secret.key under --data).",
     ),
     click.option(
+        "--issuer",
+        default="seatd",
+        show_default=True,
+        envvar="SEATD_ISSUER",
+        show_envvar=True,
+        metavar="NAME",
+        help="What proofs of seats name as their issuer.",
+    ),
+    click.option(
         "--workers",
         type=int,
         callback=_workers,

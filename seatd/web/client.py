@@ -1,31 +1,47 @@
-"""The public listener: acquire, renew, release, ask for an add-on.  Decode, call, encode."""
+"""The public listener: acquire, renew, release, ask for an add-on, tell the keys of proofs.  Decode, call, encode."""
 
 import hashlib
 import time
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 from aiohttp import web
 from msgspec import Meta, Struct
 
 import seatd
+from seatd.flows.keyring import Keys
 from seatd.model import ID_PATTERN, LABELS_MAX, Refusal, Scope, invalid, is_id
 from seatd.seats.model import Acquire, Caller, Lease
 from seatd.seats.receipts import RECEIPT_MAX
 from seatd.seats.service import Seats
 from seatd.telemetry import REQUEST_SECONDS, REQUESTS
-from seatd.web.codec import Body, respond
+from seatd.web.codec import Body, encode, respond
 from seatd.web.problems import CODE, problems
 from seatd.web.problems import response as refused
 
 BODY_MAX: Final = 64 * 1024
 KEY_MAX: Final = 320
 ADDONS_MAX: Final = 64
-FEATURES: Final = ("acquire", "renew", "release", "addons", "takeover", "request_id", "labels", "msgpack")
+FEATURES: Final = (
+    "acquire",
+    "renew",
+    "release",
+    "addons",
+    "takeover",
+    "request_id",
+    "labels",
+    "proof",
+    "msgpack",
+)
+JWKS_FOR_S: Final = 30
+"""How long others may keep the keys of proofs: a new one is told for a minute before it signs."""
 
 SEATS: Final = web.AppKey("seats", Seats)
+KEYS: Final = web.AppKey("keys", Keys)
 KEY_USED: Final[web.AppKey[Callable[[str], None]]] = web.AppKey("key_used")
 """Told the SHA-256 of a key whenever it opened something."""
+
+T = TypeVar("T")
 
 Id = Annotated[str, Meta(pattern=ID_PATTERN)]
 Text = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]*\Z")]
@@ -39,6 +55,7 @@ class AcquireBody(Struct, forbid_unknown_fields=True):
     request_id: Id | None = None
     addons: Annotated[list[Id], Meta(max_length=ADDONS_MAX)] | None = None
     takeover: bool = False
+    proof: bool = False
     labels: Annotated[dict[Id, Text], Meta(max_length=LABELS_MAX)] | None = None
 
 
@@ -73,8 +90,8 @@ def caller_of(request: web.Request) -> Caller:
     return Caller(tenant, hashlib.sha256(token.encode()).hexdigest())
 
 
-def _granted(lease: Lease) -> dict[str, Any]:
-    return {
+def _granted(lease: Lease, proof: str | None = None) -> dict[str, Any]:
+    granted = {
         "lease": lease.lease,
         "tenant": lease.tenant,
         "user": lease.user,
@@ -87,6 +104,19 @@ def _granted(lease: Lease) -> dict[str, Any]:
         "renew_after_ms": lease.renew_after_ms,
         "receipt": lease.receipt,
     }
+    return granted if proof is None else granted | {"proof": proof}
+
+
+async def _with_newest_keys(request: web.Request, call: Callable[[], Awaitable[T]]) -> T:
+    """Call, and where the receipt is not ours by the keys known here, look for newer ones and call once more."""
+    keys = request.app[KEYS]
+    known = keys.keyring
+    try:
+        return await call()
+    except Refusal as refusal:
+        if refusal.code != "receipt_invalid" or not await keys.newer(known):
+            raise
+    return await call()
 
 
 def _renewed(lease: Lease) -> dict[str, Any]:
@@ -112,13 +142,15 @@ async def _acquire(request: web.Request) -> web.Response:
     )
     lease = await request.app[SEATS].acquire(caller, wanted)
     request.app[KEY_USED](caller.key_hash)
-    return respond(request, _granted(lease), 201 if lease.created else 200)
+    proof = request.app[KEYS].prove(lease) if body.proof else None
+    return respond(request, _granted(lease, proof), 201 if lease.created else 200)
 
 
 async def _renew(request: web.Request) -> web.Response:
     caller = caller_of(request)
     body = await _RENEW.read(request)
-    lease = await request.app[SEATS].renew(caller, request.match_info["lease"], body.receipt)
+    seats, name = request.app[SEATS], request.match_info["lease"]
+    lease = await _with_newest_keys(request, lambda: seats.renew(caller, name, body.receipt))
     request.app[KEY_USED](caller.key_hash)
     return respond(request, _renewed(lease))
 
@@ -128,7 +160,8 @@ async def _release(request: web.Request) -> web.Response:
     receipt = request.headers.get("Seat-Receipt")
     if receipt is None:
         raise invalid("Seat-Receipt", "the header is missing")
-    await request.app[SEATS].release(caller, request.match_info["lease"], receipt)
+    seats, name = request.app[SEATS], request.match_info["lease"]
+    await _with_newest_keys(request, lambda: seats.release(caller, name, receipt))
     return web.Response(status=204)
 
 
@@ -143,6 +176,14 @@ async def _addon(request: web.Request) -> web.Response:
 
 async def _about(request: web.Request) -> web.Response:
     return respond(request, {"version": seatd.__version__, "features": list(FEATURES)})
+
+
+async def _jwks(request: web.Request) -> web.Response:
+    return web.Response(
+        body=encode(request.app[KEYS].jwks, msgpack=False),
+        content_type="application/jwk-set+json",
+        headers={"Cache-Control": f"public, max-age={JWKS_FOR_S}"},
+    )
 
 
 def _measured(
@@ -164,14 +205,16 @@ def _measured(
     return measured
 
 
-def make_app(seats: Seats, key_used: Callable[[str], None]) -> web.Application:
+def make_app(seats: Seats, keys: Keys, key_used: Callable[[str], None]) -> web.Application:
     """Make the public listener's application."""
     app = web.Application(middlewares=[problems], client_max_size=BODY_MAX)
     app[SEATS] = seats
+    app[KEYS] = keys
     app[KEY_USED] = key_used
     app.add_routes(
         [
             web.get("/v1", _about),
+            web.get("/v1/jwks", _jwks),
             web.post("/v1/leases", _measured("acquire", _acquire)),
             web.post("/v1/leases/{lease}/renew", _measured("renew", _renew)),
             web.delete("/v1/leases/{lease}", _measured("release", _release)),

@@ -1,6 +1,5 @@
 """Keys, receipt keys and the audit log: what is kept of secrets, and what a changed byte gives away."""
 
-import asyncio
 import re
 from pathlib import Path
 
@@ -12,16 +11,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from seatd.accounts import tokens
 from seatd.accounts.audit import row_hash
-from seatd.accounts.receipt_keys import WrongSecretError, open_ring, seal_ring
 from seatd.accounts.records import Grant
 from seatd.accounts.service import Accounts
 from seatd.database.engine import make_engine, reading, writing
-from seatd.database.schema import audit, keys, metadata, receipt_keys
+from seatd.database.schema import audit, keys, metadata
 from seatd.model import Refusal, Scope, Tariff
 from tests.accounts.conftest import Clock
 
 ME = "k_test"
-SECRET = bytes(range(32))
 ID = st.text("abcXYZ019._@:+-", min_size=1, max_size=128)
 
 
@@ -127,51 +124,6 @@ async def test_the_last_use_only_moves_on(accounts: Accounts, acme: str) -> None
     used = {key.id: key.last_used_ms for key in (await accounts.keys(acme)).items}
     assert used == {first.id: 20, second.id: 6}
     assert (await accounts.tenant(acme)).policy_version == version
-
-
-async def test_receipt_keys_are_sealed_under_the_secret(accounts: Accounts) -> None:
-    ring = await accounts.receipt_keys(SECRET)
-    assert await accounts.receipt_keys(SECRET) == ring
-    key = ring.keys[ring.current]
-    assert len(key) == 32
-    assert repr(key)[2:-1] not in repr(ring)
-    async with reading(accounts.engine) as connection:
-        sealed = (await connection.execute(select(receipt_keys.c.sealed))).scalar_one()
-    assert key not in sealed
-    with pytest.raises(WrongSecretError):
-        await accounts.receipt_keys(SECRET[::-1])
-    with pytest.raises(ValueError, match="32"):
-        await accounts.receipt_keys(b"short")
-
-
-async def test_sealed_keys_cannot_be_swapped_or_changed(accounts: Accounts) -> None:
-    ring = await accounts.receipt_keys(SECRET)
-    async with writing(accounts.engine) as connection:
-        await connection.execute(update(receipt_keys).values(kid="r_another"))
-    with pytest.raises(WrongSecretError):
-        await accounts.receipt_keys(SECRET)
-    sealed = seal_ring(ring, SECRET)
-    assert open_ring(sealed, SECRET) == ring
-    with pytest.raises(WrongSecretError):
-        open_ring(sealed[:-1] + bytes([sealed[-1] ^ 1]), SECRET)
-
-
-async def test_retired_keys_verify_as_long_as_asked(accounts: Accounts) -> None:
-    first = await accounts.receipt_keys(SECRET)
-    async with writing(accounts.engine) as connection:
-        await connection.execute(update(receipt_keys).values(retired_ms=100))
-    ring = await accounts.receipt_keys(SECRET, retired_after_ms=99)
-    assert ring.current != first.current
-    assert ring.keys[first.current] == first.keys[first.current]
-    assert set((await accounts.receipt_keys(SECRET, retired_after_ms=100)).keys) == {ring.current}
-
-
-async def test_two_seatds_that_start_at_once_make_one_receipt_key(database_url: str) -> None:
-    both = [Accounts(make_engine(database_url)) for _ in range(4)]
-    rings = await asyncio.gather(*(accounts.receipt_keys(SECRET) for accounts in both))
-    assert len({ring.current for ring in rings}) == 1
-    for accounts in both:
-        await accounts.engine.dispose()
 
 
 async def some_history(accounts: Accounts) -> None:
