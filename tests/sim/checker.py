@@ -127,6 +127,7 @@ class Watch:
         self.answers: Counter[tuple[str, str]] = Counter()
         self.beliefs: list[Any] = []
         self.granted_at: dict[str, int] = {}
+        self.seat_since: dict[str, int] = {}  # lease -> since when its user has the seat, on whatever client
         self._policies: dict[tuple[str, int], tuple[Policy, int]] = {}  # -> policy, decided at
         self._acknowledged: dict[str, list[tuple[int, int]]] = defaultdict(list)  # tenant -> (version, at)
         self._alive: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)  # user -> lease -> until, host
@@ -217,7 +218,9 @@ class Watch:
 
     def _new_lease(self, op: Any, lease: str, kind: str, policy: Policy) -> None:
         self.granted_at[lease], self._tenant_of[lease] = self.now, op.tenant
-        moved = any(until > self.now for until in self._alive[op.tenant, op.user].values())
+        own = [old for old, until in self._alive[op.tenant, op.user].items() if until > self.now]
+        self.seat_since[lease] = min([self.now, *(self.seat_since[old] for old in own)])
+        moved = bool(own)
         if not moved and kind != policy.tariff:
             self._broken("I8", f"a {kind} lease under a {policy.tariff} policy")
         others = [
@@ -320,7 +323,9 @@ class Watch:
         for epoch, event in rows:
             seen[event[3], event[0], epoch].add(event)
         for (lease, kind, epoch), events in seen.items():
-            if kind != "adopted" and len(events) > 1:
+            # A late release of an earlier start may end what a rollback restored; its holder is adopted again.
+            adopted = (lease, "adopted", epoch) in seen
+            if kind != "adopted" and not adopted and len(events) > 1:
                 self._broken("events doubled", f"{lease} {kind} in epoch {epoch}: {events}")
         lineages: dict[tuple[str, str], set[int]] = defaultdict(set)
         for lease, kind, epoch in seen:

@@ -61,7 +61,7 @@ class Client:
             return
         self.stop()
         if until > now:
-            granted = self.world.watch.granted_at.get(held.lease, now)
+            granted = self.world.watch.seat_since.get(held.lease, now)
             self.belief = Belief(self.user, self.name, held.lease, held.start_ms, held.kind, now, until, granted)
             self.world.watch.beliefs.append(self.belief)
 
@@ -124,7 +124,8 @@ class Client:
             if what < world.setting.again:
                 if rng.random() < 0.5:
                     yield from self._leave_in_a_hurry()
-                yield from self._acquire(takeover=False)
+                if not (yield from self._acquire(takeover=False)) and not self.believing():
+                    return
             elif what < world.setting.again + world.setting.crash:
                 self.stop()
                 return

@@ -139,9 +139,12 @@ class Rules:
     # -- between the planes ----------------------------------------------------------------------
 
     def same_epoch(self, own: int, told: int) -> bool:
-        """Tell whether the store takes a word of the account plane that was read in epoch `told`."""
-        return True
+        """Tell whether the store takes a word of the account plane that was read in epoch `told`.
+
+        An old primary, and whoever reads SQL before an epoch opened and arrives after, are told apart by this.
+        """
+        return own == told
 
     def opens(self, vacancy: str, seen: str) -> bool:
-        """Tell whether an opening is meant for the vacancy that stands."""
-        return True
+        """Tell whether an opening is meant for the vacancy that stands, or was held up since an earlier one."""
+        return vacancy == seen

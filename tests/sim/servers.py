@@ -107,7 +107,7 @@ class Server:
         epoch = yield self.sql(write)
         if epoch is TIMEOUT:
             return AWAY
-        answer = yield from self.do("revoke", Revoke(tenant, user, force, epoch))
+        answer = yield from self.do("revoke", Revoke(tenant, user, lease, force, epoch))
         return answer
 
     # -- the loops ------------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ class Sql:
         self.times = times
         self.up = True
         self.epoch = 0
+        self.vacancy = ""
         self.accounts: dict[str, Account] = {}
         self.tombstones: list[tuple[int, Tombstone]] = []  # (forget at, tombstone)
         self.ledger: dict[str, Known] = {}
@@ -71,8 +72,10 @@ class Sql:
         return self.epoch
 
     def next_epoch(self, vacancy: str, now: int) -> Open:
-        """Take an epoch's number, and all that its opening must know."""
-        self.epoch += 1
+        """Take an epoch's number, one a vacancy whoever asks, and all that its opening must know."""
+        if vacancy != self.vacancy:
+            self.vacancy = vacancy
+            self.epoch += 1
         windows = {
             name: self.rules.window_ms(self.times, account.lmax_ms(now), account.policy.ttl_ms)
             for name, account in self.accounts.items()

@@ -44,6 +44,7 @@ class Release(NamedTuple):
 class Revoke(NamedTuple):
     tenant: str
     user: str
+    lease: str
     force: bool
     epoch: int
 
@@ -273,9 +274,11 @@ class Node:
         if not self.rules.same_epoch(state.epoch, op.epoch):
             return ["stale", state.epoch]
         tenant = state.tenants.setdefault(op.tenant, Tenant())
-        top = max([self.now, *(seat.start for seat in tenant.seats.values())])
+        top = max([self.now - 1, *(seat.start for seat in tenant.seats.values())])
         if tenant.policy and tenant.policy.version >= op.policy.version:
             return ["projected", 0, top]
+        if self.learns(tenant):
+            self._cut(op, tenant)
         tenant.policy = op.policy
         for user, seat in list(tenant.seats.items()):
             reason = forbidden(op.policy, user, seat.kind)
@@ -284,12 +287,26 @@ class Node:
                 self._end(op.tenant, tenant, user, seat, "expired" if lapsed else reason)
         return ["projected", 1, top]
 
+    def _cut(self, op: Project, tenant: Tenant) -> None:
+        """Note what the policy ends among leases that only their receipts know."""
+        until, policy = tenant.learn_until, op.policy
+        kinds = {"team", "agent"} - {str(policy.tariff)}
+        if policy.suspended_since_ms is not None:
+            kinds = {""}
+        for kind in kinds:
+            tenant.dead[Tombstone(op.tenant, "", "", self.now - 1, "tariff_switched", kind)] = until
+        for user in policy.bindings.keys() - (tenant.policy or policy).bindings.keys():
+            tenant.dead[Tombstone(op.tenant, user, "", self.now - 1, "revoked", "agent")] = until
+
     def _revoke(self, op: Revoke) -> Answer:
         if not self.rules.same_epoch(self.state.epoch, op.epoch):
             return ["stale", self.state.epoch]
         tenant = self.state.tenants.get(op.tenant)
         seat = tenant and self._settled(op.tenant, tenant, op.user)
-        if not tenant or not seat:
+        if tenant and self.learns(tenant):  # the lease may be known by its receipt only
+            stone = Tombstone(op.tenant, op.user, op.lease, FOR_EVER, "revoked")
+            tenant.dead[stone] = tenant.learn_until
+        if not tenant or not seat or seat.lease != op.lease:
             return ["not_found"]
         if not seat.ended:
             self._end(op.tenant, tenant, op.user, seat, "revoked")
@@ -400,12 +417,14 @@ class Node:
             return ["lease_gone", reason]
         if seat and seat.start > held.start_ms:
             return ["lease_gone", "taken_over"]
-        if seat and seat.lease == held.lease and seat.ended:
+        learns = self.learns(tenant)
+        # A release of an earlier start, run again on what was restored, does not end this one.
+        if seat and seat.lease == held.lease and seat.ended and not (learns and seat.start < held.start_ms):
             return ["lease_gone", seat.ended]
         reason = forbidden(tenant.policy, held.user, held.kind)
         if reason:
             return ["lease_gone", reason]
-        if self.learns(tenant):
+        if learns:
             return self._learn(op, tenant, seat)
         if seat is None or seat.lease != held.lease:
             return ["lease_gone", "expired" if held.expires_ms + self.times.q_ms <= self.now else "unknown"]
@@ -423,7 +442,7 @@ class Node:
         """Believe a receipt, or not yet."""
         assert tenant.policy
         held, epoch, rules = op.receipt, self.state.epoch, self.rules
-        present = seat is not None and seat.lease == held.lease
+        present = seat is not None and seat.lease == held.lease and not seat.ended
         left = tenant.learn_until - self.now
         if rules.in_doubt(self.now, self.times.delta_ms, held.expires_ms, present=present):
             return ["learning", left, "doubt"]
