@@ -119,9 +119,10 @@ def _sealed(kid: str, key: bytes, secret: bytes) -> bytes:
 
 
 def _opened(kid: str, sealed: bytes, secret: bytes) -> bytes:
+    sealing = _sealing(secret)
     try:
-        return _sealing(secret).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], kid.encode())
-    except InvalidTag:
+        return sealing.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], kid.encode())
+    except (InvalidTag, ValueError):  # the latter where it is too short to be sealed at all
         raise WrongSecretError(f"receipt key {kid} was sealed under another secret") from None
 
 

@@ -132,23 +132,15 @@ class Keys:
     async def _keep(self) -> None:
         """Keep a sealed copy beside the seats, if the store answers and has another or none."""
         try:
-            sealed = await self._store.kept(KEPT_AS)
-            if not self._is_ours(sealed):
+            if await self._copy() != self._ring:
                 await self._store.keep(KEPT_AS, seal_ring(self._ring, self._secret))
         except StoreAwayError as error:
             log.debug("receipt keys not kept beside the seats", error=str(error))
 
-    def _is_ours(self, sealed: bytes | None) -> bool:
-        try:
-            return sealed is not None and open_ring(sealed, self._secret) == self._ring
-        except WrongSecretError:
-            return False
-
     async def _copied(self, refusal: Refusal) -> ReceiptKeys:
         """Read the copy; where it lacks what is known here, as after a failover, make it good instead."""
         try:
-            sealed = await self._store.kept(KEPT_AS)
-            copy = ReceiptKeys(()) if sealed is None else open_ring(sealed, self._secret)
+            copy = await self._copy()
             if self._ring.keys and not copy.knows(self._ring):
                 await self._store.keep(KEPT_AS, seal_ring(self._ring, self._secret))
                 return self._ring
@@ -160,3 +152,13 @@ class Keys:
             self._from_copy = True
             log.warning("receipt keys taken from the store: the database is away")
         return copy
+
+    async def _copy(self) -> ReceiptKeys:
+        """Open the copy; none at all where there is none, or once keys are known one that cannot be read."""
+        sealed = await self._store.kept(KEPT_AS)
+        try:
+            return ReceiptKeys(()) if sealed is None else open_ring(sealed, self._secret)
+        except WrongSecretError:
+            if self._ring.keys:
+                return ReceiptKeys(())
+            raise
