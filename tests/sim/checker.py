@@ -19,8 +19,6 @@ from tests.sim.rules import Tombstone
 from tests.sim.sql import usage_event
 from tests.sim.store import FOR_EVER, Event, Node
 
-GRANTED_BY_HOLDER = frozenset({"started", "adopted"})
-
 
 class Violation(NamedTuple):
     """Which invariant did not hold, when (host ms), and how."""
@@ -218,7 +216,8 @@ class Watch:
 
     def _new_lease(self, op: Any, lease: str, kind: str, policy: Policy) -> None:
         self.granted_at[lease], self._tenant_of[lease] = self.now, op.tenant
-        own = [old for old, until in self._alive[op.tenant, op.user].items() if until > self.now]
+        late = self.now - self.world.times.q_ms
+        own = [old for old, until in self._alive[op.tenant, op.user].items() if until > late]
         self.seat_since[lease] = min([self.now, *(self.seat_since[old] for old in own)])
         moved = bool(own)
         if not moved and kind != policy.tariff:

@@ -44,6 +44,7 @@ class Client:
         self.belief: Belief | None = None
         self.receipt: Receipt | None = None
         self.ttl_ms = 0
+        self.server: Any = None
 
     # -- belief ----------------------------------------------------------------------------------
 
@@ -171,7 +172,9 @@ class Client:
 
     def _ask(self, verb: str, op: Any) -> Steps:
         world = self.world
-        server = world.rng.choice(world.servers)
+        if self.server is None or world.rng.random() < world.setting.fickle:
+            self.server = world.rng.choice(world.servers)
+        server = self.server
         asked = world.history.invoke(self, verb, op)
 
         def handler(reply: Any) -> None:
@@ -181,4 +184,6 @@ class Client:
         timeout = world.rng.choice((400, 1_200, 3_000))
         answer: Answer = yield world.network.ask(self.who, world.setting.link, handler, timeout, copy_ms=copies)
         world.history.heard(asked, None if answer is TIMEOUT else answer)
+        if answer is TIMEOUT or answer[0] == "store_unavailable":
+            self.server = None
         return answer

@@ -78,12 +78,12 @@ class Network:
         self.dark_until: dict[str, int] = {}
 
     def _chance(self, thousandths: int) -> bool:
-        return thousandths > 0 and self.rng.randrange(1000) < thousandths
+        return thousandths > 0 and self.rng.random() * 1000 < thousandths
 
     def _delay(self, link: Link) -> int:
         if self._chance(link.slow):
-            return self.rng.randint(link.usual_ms, link.slow_ms)
-        return self.rng.randint(0, link.usual_ms)
+            return int(self.rng.uniform(link.usual_ms, link.slow_ms))
+        return int(self.rng.random() * link.usual_ms)
 
     def dark(self, who: str) -> bool:
         return self.loop.now < self.dark_until.get(who, 0)

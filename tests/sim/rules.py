@@ -116,8 +116,8 @@ class Rules:
         return sum(seat.confirmed == epoch and seat.expires + q_ms > now for seat in others)
 
     def adoption_limit(self, cap: int, receipt_cap: int, confirmed_caps: Iterable[int]) -> int:
-        """Tell how many may be confirmed."""
-        return max(cap, receipt_cap)
+        """Tell how many may be confirmed: who was granted last, under a higher cap, may have come first."""
+        return max(cap, receipt_cap, *confirmed_caps)
 
     def policy_after_opening(self, policy: Policy | None) -> Policy | None:
         """Tell what is left of a restored policy when an epoch opens."""

@@ -3,11 +3,10 @@
 from collections.abc import Callable, Generator
 from typing import Any
 
-from tests.sim.network import TIMEOUT, Effect, Link, Process, Reply
+from tests.sim.network import TIMEOUT, Effect, Process, Reply
 from tests.sim.rules import Tombstone
 from tests.sim.store import FOR_EVER, Again, Answer, Event, Node, Project, Release, Revoke, Sweep
 
-STORE_LINK = Link(usual_ms=4, slow=4, slow_ms=700, lost=2, reply_lost=6, doubled=0, dark=0)
 STORE_TIMEOUT_MS = 800
 AWAY: Answer = ["store_unavailable"]
 Steps = Generator[Effect, Any, Any]
@@ -152,9 +151,9 @@ class Server:
                 value = work() if world.sql.up else TIMEOUT
                 if world.chance(5):
                     value = TIMEOUT
-                world.loop.at(world.loop.now + world.rng.randint(0, 4), resume, value)
+                world.loop.at(world.loop.now + int(world.rng.random() * 4), resume, value)
 
-            world.loop.at(world.loop.now + world.rng.randint(0, 12), run)
+            world.loop.at(world.loop.now + int(world.rng.random() * 12), run)
 
         return effect
 
@@ -167,7 +166,7 @@ class Server:
                 answer = world.execute(self, node, verb, op, expected)
                 reply((answer, node.now, [entry[1:] for entry in node.emitted]))
 
-        ask = world.network.ask(self.name, STORE_LINK, handler, STORE_TIMEOUT_MS)
+        ask = world.network.ask(self.name, world.setting.store_link, handler, STORE_TIMEOUT_MS)
 
         def effect(resume: Callable[[Any], None]) -> None:
             def heard(value: Any) -> None:

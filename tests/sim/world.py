@@ -20,6 +20,7 @@ from tests.sim.store import FOR_EVER, Acquire, Node, State
 
 TENANT = "acme"
 LATE = "late"
+STORE_LINK = Link(usual_ms=4, slow=4, slow_ms=700, lost=2, reply_lost=6, doubled=0, dark=0)
 SINGLE = ("calm", "network", "empty", "flushed", "rollback", "clock", "seatd", "sql")
 PAIR = ("failover", "split", "there and back", "late tenant")
 FAULTS = (*SINGLE, *PAIR, "everything")
@@ -47,7 +48,9 @@ class Setting:
     changes: tuple[str, ...] = ("cap", "cap", "ttl", "revoke", "force", "suspend", "switch", "unbind")
     faults: int = 2
     client_drift: bool = True
+    fickle: float = 0.2  # a client asks another server
     link: Link = field(default_factory=Link)
+    store_link: Link = STORE_LINK
 
 
 def setting_for(rng: random.Random, fault: str, **fixed: Any) -> Setting:
@@ -107,7 +110,7 @@ class World:
         return f"{prefix}{self._ids}"
 
     def chance(self, thousandths: int) -> bool:
-        return self.rng.randrange(1000) < thousandths
+        return self.rng.random() * 1000 < thousandths
 
     def deliver(self, verb: str, op: Any) -> None:
         """Have a stray message arrive somewhere."""
