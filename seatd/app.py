@@ -25,7 +25,7 @@ from seatd.accounts.base import wall_clock_ms
 from seatd.accounts.receipt_keys import SECRET_BYTES_MIN, WrongSecretError
 from seatd.accounts.service import Accounts
 from seatd.accounts.tokens import make as make_key
-from seatd.config import Address, SettingError, Settings, checked
+from seatd.config import SettingError, Settings, checked
 from seatd.database import migrations
 from seatd.database.engine import make_engine
 from seatd.embedded import EmbeddedStore
@@ -45,12 +45,12 @@ from seatd.usage.recorder import Recorder
 from seatd.web import client
 from seatd.web.admin import add_admin_routes
 from seatd.web.billing import add_billing_routes
+from seatd.web.listener import listen
 from seatd.web.ops import Probes, TenantNow, add_ops_routes
 from seatd.web.problems import problems
 from seatd.web.receipt_keys import add_receipt_key_routes
 from seatd.web.usage import add_usage_routes
 
-SHUTDOWN_S: Final = 10.0
 DRAIN_MS: Final = 5_000
 INTERNAL_BODY_MAX: Final = 1024 * 1024 - 1
 LOOP_PAUSE_S: Final = 1.0
@@ -179,7 +179,7 @@ async def _compose(stack: AsyncExitStack, settings: Settings, engine: AsyncEngin
     services = Services(accounts, seats, projector.project)
     if settings.demo:
         await _demo(settings, services, price_lists)
-    public = await _listen(stack, client.make_app(seats, keys, used.add), settings.listen)
+    public = await listen(stack, client.make_app(seats, keys, used.add), settings.listen)
     months = Months(engine, price_lists, clock=wall_clock_ms, waiting=lambda: recorder.waiting)
     house = web.Application(middlewares=[problems], client_max_size=INTERNAL_BODY_MAX)
     house[client.KEY_USED] = used.add
@@ -188,7 +188,7 @@ async def _compose(stack: AsyncExitStack, settings: Settings, engine: AsyncEngin
     add_usage_routes(house)
     add_billing_routes(house, months, price_lists)
     add_ops_routes(house, _probes(seats, store, projector))
-    internal = await _listen(stack, house, settings.internal_listen)
+    internal = await listen(stack, house, settings.internal_listen)
     return Running(public, internal)
 
 
@@ -248,17 +248,3 @@ async def _kept_going(name: str, loop: Callable[[], Coroutine[Any, Any, None]]) 
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-
-
-async def _listen(stack: AsyncExitStack, app: web.Application, address: Address) -> str:
-    """Mount an application on an address; returns the URL it is served at."""
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    site = web.TCPSite(runner, address.host, address.port, backlog=1024)
-    try:
-        await site.start()
-    except OSError as error:
-        raise SettingError(f"Cannot listen on {address}: {error.strerror}.") from None
-    host, port = runner.addresses[0][:2]
-    return f"http://{Address(host, port)}"

@@ -8,10 +8,11 @@ from aiohttp import web
 from seatd.flows.services import Services
 from seatd.web import admin_access, admin_contracts, admin_leases, admin_tenants
 from seatd.web.auth import SERVICES
+from seatd.web.listener import add_routes
 
 
 def add_admin_routes(app: web.Application, services: Services) -> None:
     """Mount every admin route on `app`, to be served from `services`."""
     app[SERVICES] = services
     for family in (admin_tenants, admin_contracts, admin_leases, admin_access):
-        app.add_routes(family.ROUTES)
+        add_routes(app, family.ROUTES)

@@ -16,6 +16,7 @@ from seatd.seats.receipts import RECEIPT_MAX
 from seatd.seats.service import Seats
 from seatd.telemetry import REQUEST_SECONDS, REQUESTS
 from seatd.web.codec import Body, encode, respond
+from seatd.web.listener import add_routes
 from seatd.web.problems import CODE, problems
 from seatd.web.problems import response as refused
 
@@ -211,7 +212,8 @@ def make_app(seats: Seats, keys: Keys, key_used: Callable[[str], None]) -> web.A
     app[SEATS] = seats
     app[KEYS] = keys
     app[KEY_USED] = key_used
-    app.add_routes(
+    add_routes(
+        app,
         [
             web.get("/v1", _about),
             web.get("/v1/jwks", _jwks),
@@ -219,6 +221,6 @@ def make_app(seats: Seats, keys: Keys, key_used: Callable[[str], None]) -> web.A
             web.post("/v1/leases/{lease}/renew", _measured("renew", _renew)),
             web.delete("/v1/leases/{lease}", _measured("release", _release)),
             web.get("/v1/leases/{lease}/addons/{product}", _measured("addon", _addon)),
-        ]
+        ],
     )
     return app

@@ -10,7 +10,7 @@ from seatd.model import Refusal, invalid
 
 JSON: Final = "application/json"
 MSGPACK: Final = "application/msgpack"
-_PATH: Final = re.compile(r" - at `(?:key in )?\$\.?([^`]*)`$")
+_PATH: Final = re.compile(r" - at `(?:key` in `)?\$\.?([^`]*)`$")
 _NAMED: Final = re.compile(r"field `([^`]{1,128})`")
 
 T = TypeVar("T")
@@ -19,7 +19,7 @@ _json_encode: Final = msgspec.json.Encoder().encode
 _msgpack_encode: Final = msgspec.msgpack.Encoder().encode
 
 
-def wants_msgpack(request: web.Request) -> bool:
+def wants_msgpack(request: web.BaseRequest) -> bool:
     """Tell whether the answer is MessagePack: what Accept names, else what the request is written in."""
     accept = request.headers.get("Accept", "")
     if MSGPACK in accept:

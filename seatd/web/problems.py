@@ -34,7 +34,7 @@ def problem(refusal: Refusal) -> dict[str, Any]:
     return body | refusal.fields
 
 
-def response(request: web.Request, refusal: Refusal) -> web.Response:
+def response(request: web.BaseRequest, refusal: Refusal) -> web.Response:
     """Answer a refusal in the encoding the caller understands."""
     msgpack = wants_msgpack(request)
     answer = web.Response(
@@ -51,8 +51,9 @@ def response(request: web.Request, refusal: Refusal) -> web.Response:
     return answer
 
 
-def _of_http(error: web.HTTPException) -> Refusal:
-    return Refusal(_BY_STATUS.get(error.status, "internal" if error.status >= 500 else "invalid_request"))
+def of_status(status: int) -> Refusal:
+    """Say what a status of 400 and above is called here."""
+    return Refusal(_BY_STATUS.get(status, "internal" if status >= 500 else "invalid_request"))
 
 
 @web.middleware
@@ -65,7 +66,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except web.HTTPException as error:
         if error.status < 400:
             raise
-        answer = response(request, _of_http(error))
+        answer = response(request, of_status(error.status))
         if "Allow" in error.headers:
             answer.headers["Allow"] = error.headers["Allow"]
         return answer

@@ -13,6 +13,7 @@ from seatd.usage.ledger import Sample, SittingRecord
 from seatd.web.admin_reading import Id, Instant, path_id, query
 from seatd.web.admin_views import listing
 from seatd.web.auth import SERVICES, for_tenant
+from seatd.web.listener import add_routes
 
 DAY_MS: Final = 86_400_000
 
@@ -71,4 +72,4 @@ def _lease(record: SittingRecord) -> dict[str, Any]:
 
 def add_usage_routes(app: web.Application) -> None:
     """Mount the usage route; the application has `auth.SERVICES` set, and the `problems` middleware."""
-    app.add_routes([web.get("/v1/tenants/{tenant}/usage", for_tenant(_usage))])
+    add_routes(app, [web.get("/v1/tenants/{tenant}/usage", for_tenant(_usage))])

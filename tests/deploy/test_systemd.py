@@ -12,7 +12,8 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]  # it brings no types
 import pytest
 
-from seatd import app, embedded
+from seatd import embedded
+from seatd.web import listener
 from tests.deploy.files import ROOT, UNIT, run, unit
 from tests.needs import lacking, needs
 from tests.servers import SeatdProcess, call
@@ -74,7 +75,7 @@ def test_it_starts_what_there_is():
 
 def test_it_stops_seatd_first_and_gives_it_time():
     assert unit()["KillMode"] == ["mixed"]  # the store must outlive what seatd flushes into it
-    assert int(unit()["TimeoutStopSec"][0]) > app.SHUTDOWN_S + 2 * embedded.STOP_S
+    assert int(unit()["TimeoutStopSec"][0]) > listener.SHUTDOWN_S + 2 * embedded.STOP_S
 
 
 # -- for real ---------------------------------------------------------------------------------------

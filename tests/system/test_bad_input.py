@@ -40,6 +40,7 @@ BODIES = {
     "addons as text": (json.dumps({**GOOD, "addons": "social"}).encode(), "addons"),
     "addon malformed": (json.dumps({**GOOD, "addons": ["a b"]}).encode(), "addons[0]"),
     "nine labels": (json.dumps({**GOOD, "labels": {f"l{i}": "x" for i in range(9)}}).encode(), "labels"),
+    "label name malformed": (json.dumps({**GOOD, "labels": {"a b": "x"}}).encode(), "labels"),
     "label number": (json.dumps({**GOOD, "labels": {"site": 1}}).encode(), "labels[...]"),
     "request id long": (json.dumps({**GOOD, "request_id": "r" * 129}).encode(), "request_id"),
     "deep": (b"[" * 20_000, "body"),
@@ -153,18 +154,40 @@ def test_receipts_that_are_not_ours(seatd: SeatdProcess, key: str):
     unchanged(seatd)
 
 
-def test_a_broken_request_line_gets_an_answer_and_no_trace(seatd: SeatdProcess):
-    host, port = seatd.url.removeprefix("http://").split(":")
-    for raw in (
-        b"GARBAGE\r\n\r\n",
-        b"GET / HTTP/9.9\r\n\r\n",
-        b"POST /v1/leases HTTP/1.1\r\nContent-Length: x\r\n\r\n",
-    ):
-        with socket.create_connection((host, int(port)), timeout=5) as sock:
-            sock.sendall(raw)
-            answer = sock.recv(65_536)
-        assert b"400" in answer.split(b"\r\n")[0]
-        assert b"Traceback" not in answer
+BROKEN = [
+    b"GARBAGE\r\n\r\n",
+    b"GET / HTTP/9.9\r\n\r\n",
+    b"BREW /v1/leases HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"POST /v1/leases HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+    b"GET /v1 HTTP/1.1\r\nAuthorization: Bearer sc.strict.hush\x00\r\n\r\n",
+    b"GET /v1 HTTP/1.1\r\nAuthorization: Bearer sc.strict.hush" + b"h" * 9000 + b"\r\n\r\n",
+    b"GET /v1?" + b"a" * 9000 + b" HTTP/1.1\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("listener", ["url", "internal_url"])
+@pytest.mark.parametrize("raw", BROKEN, ids=range(len(BROKEN)))
+def test_what_is_no_http_gets_a_problem(seatd: SeatdProcess, listener: str, raw: bytes):
+    host, port = getattr(seatd, listener).removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=5) as sock:
+        sock.sendall(raw)
+        answer = b"".join(iter(lambda: sock.recv(65_536), b""))  # to its end: the connection is closed
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b" 400 " in head.split(b"\r\n")[0]
+    assert b"Content-Type: application/problem+json" in head
+    problem = json.loads(body)
+    assert (problem["code"], problem["errors"][0]["field"]) == ("invalid_request", "request")
+    assert b"hush" not in answer
+    assert "hush" not in seatd.log
+
+
+@pytest.mark.parametrize("segment", ["{lease}", "a}b", "%7Ba"])
+def test_braces_in_a_path_are_the_handlers_to_judge(seatd: SeatdProcess, key: str, segment: str):
+    answer = seatd.client("GET", f"/v1/leases/x/addons/{segment}", key=key)
+    assert (answer.status, answer.body["code"]) == (400, "invalid_request")
+    assert [error["field"] for error in answer.body["errors"]] == ["product"]
+    answer = seatd.client("POST", f"/v1/leases/{segment}/renew", {"receipt": "x"}, key=key)
+    assert (answer.status, answer.body["code"]) == (400, "receipt_invalid")
 
 
 def test_logs_hold_no_trace_key_or_receipt(seatd: SeatdProcess, key: str):

@@ -103,7 +103,21 @@ QUERIES = [
     ("/v1/audit?limit=5000", "limit"),
 ]
 
-SEGMENTS = ["a%00b", "a%0ab", "a%20b", "a%2fb", "%ff", "a%25b", "%c3%bc", LONG, "a;b", "%1b[2J"]
+SEGMENTS = [
+    "a%00b",
+    "a%0ab",
+    "a%20b",
+    "a%2fb",
+    "%ff",
+    "a%25b",
+    "%c3%bc",
+    LONG,
+    "a;b",
+    "%1b[2J",
+    "{a}",
+    "a}b",
+    "%7Ba",
+]
 PATHS = [
     ("GET", "/v1/tenants/{bad}", "tenant"),
     ("PUT", "/v1/tenants/{bad}", "tenant"),
