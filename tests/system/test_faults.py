@@ -10,16 +10,17 @@ import time
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
 from tests.servers import SeatdProcess, call
 from tests.system.test_seats_http import acquire, in_use, interval, release, renew
 from tests.valkey import ValkeyServer
 
 
-def ledger(server: SeatdProcess, tenant: str) -> list[dict]:
+def ledger(server: SeatdProcess, tenant: str) -> list[dict[str, Any]]:
     now = int(time.time() * 1000)
     path = f"/v1/tenants/{tenant}/usage?from_ms={now - 3_600_000}&to_ms={now + 3_600_000}&intervals=true"
-    rows: list[dict] = []
+    rows: list[dict[str, Any]] = []
     page = {"next": ""}
     while "next" in page:
         after = f"&after={page['next']}" if page["next"] else ""
@@ -124,7 +125,8 @@ def test_the_store_away_is_said_within_a_second_and_service_comes_back(new_seatd
         server = new_seatd("--store", store.url).start()
         key = server.tenant("acme", tariff="team", seats=2)
         held = acquire(server, key, "ana").body
-        for stop, go_on in ((store.kill, store.start), (_pause(store), _resume(store))):
+        pause, resume = partial(_send, store, signal.SIGSTOP), partial(_send, store, signal.SIGCONT)
+        for stop, go_on in ((store.kill, store.start), (pause, resume)):
             stop()
             began = time.monotonic()
             away = acquire(server, key, "bob")
@@ -142,12 +144,9 @@ def test_the_store_away_is_said_within_a_second_and_service_comes_back(new_seatd
         store.remove()
 
 
-def _pause(store: ValkeyServer):
-    return lambda: os.kill(store.process.pid, signal.SIGSTOP)
-
-
-def _resume(store: ValkeyServer):
-    return lambda: os.kill(store.process.pid, signal.SIGCONT)
+def _send(store: ValkeyServer, number: signal.Signals) -> None:
+    assert store.process is not None
+    os.kill(store.process.pid, number)
 
 
 def test_the_embedded_store_is_started_again_with_its_leases(new_seatd):

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import aiohttp
 import pytest
@@ -16,12 +17,12 @@ def acquire(server: SeatdProcess, key: str, user: str, client: str = "desk-1", *
     return server.client("POST", "/v1/leases", {"user": user, "client": client, **more}, key=key, msg=msg)
 
 
-def renew(server: SeatdProcess, key: str, lease: dict, *, msg: bool = False):
+def renew(server: SeatdProcess, key: str, lease: dict[str, Any], *, msg: bool = False):
     path = f"/v1/leases/{lease['lease']}/renew"
     return server.client("POST", path, {"receipt": lease["receipt"]}, key=key, msg=msg)
 
 
-def release(server: SeatdProcess, key: str, lease: dict):
+def release(server: SeatdProcess, key: str, lease: dict[str, Any]):
     path = f"/v1/leases/{lease['lease']}"
     return server.client("DELETE", path, key=key, headers={"Seat-Receipt": lease["receipt"]})
 
@@ -182,12 +183,12 @@ def test_a_revoked_lease_is_final_and_its_seat_waits_for_its_client(seatd: Seatd
 def test_200_at_once_for_50_seats(seatd: SeatdProcess):
     key = seatd.tenant("rush", tariff="team", seats=50, lease_ttl_ms=2000)
 
-    async def rush() -> list[tuple[int, dict]]:
+    async def rush() -> list[tuple[int, dict[str, Any]]]:
         headers = {"Authorization": f"Bearer {key}"}
         sessions = [aiohttp.ClientSession(headers=headers) for _ in range(4)]
         try:
 
-            async def one(i: int) -> tuple[int, dict]:
+            async def one(i: int) -> tuple[int, dict[str, Any]]:
                 body = {"user": f"u{i}", "client": f"c{i}"}
                 async with sessions[i % 4].post(f"{seatd.url}/v1/leases", json=body) as answer:
                     return answer.status, await answer.json(content_type=None)
@@ -222,7 +223,7 @@ def test_an_abandoned_seat_is_free_after_ttl_and_q_and_ends_in_the_ledger_at_its
     assert row["ended_ms"] == ghost["expires_ms"]
 
 
-def interval(server: SeatdProcess, tenant: str, lease: str) -> dict:
+def interval(server: SeatdProcess, tenant: str, lease: str) -> dict[str, Any]:
     """The lease's row in the ledger, once the recorder has written its end."""
     deadline = time.monotonic() + 10
     while True:

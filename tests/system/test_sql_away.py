@@ -1,6 +1,7 @@
 """SQL away: known tenants work on, a seatd started meanwhile included; the usage waits in the stream."""
 
 import time
+from typing import Any
 
 from tests.servers import SeatdProcess
 from tests.system.test_seats_http import acquire, interval, release, renew
@@ -40,7 +41,7 @@ def test_known_tenants_work_on_while_postgresql_is_stopped(new_seatd, new_postgr
         store.remove()
 
 
-def works_on(server: SeatdProcess, key: str, held: dict) -> dict:
+def works_on(server: SeatdProcess, key: str, held: dict[str, Any]) -> dict[str, Any]:
     """Renew one lease; take another and give it back, which is returned."""
     assert renew(server, key, held).status == 200
     taken = acquire(server, key, "bob")

@@ -24,10 +24,13 @@ class House:
         self.database_url = database_url
         self.handed_out: list[str] = [server.admin_key]
         self._others: dict[str, str] = {}
+        self._named: set[str] = set()
 
     def new_name(self, prefix: str = "t") -> str:
         """A name that no test before has used."""
-        return f"{prefix}{next(_names)}"
+        name = f"{prefix}{next(_names)}"
+        self._named.add(name)
+        return name
 
     def admin(self, method: str, path: str, body: Any = None, **options: Any) -> Reply:
         return self.server.admin(method, path, body, **options)
@@ -77,7 +80,11 @@ class House:
         return list(self.ok("GET", f"/v1/audit?tenant={tenant}&limit=1000")["items"])
 
     def dump(self) -> dict[str, list[Any]]:
-        """Every row that an account change can touch."""
+        """Every row that an account change can touch.
+
+        Of people only those of this house's tenants: the server is shared, and its recorder may still be meeting the
+        users of another test.
+        """
         return asyncio.run(self._dump())
 
     async def _dump(self) -> dict[str, list[Any]]:
@@ -87,7 +94,10 @@ class House:
             async with reading(engine) as connection:
                 for name in TABLES:
                     columns = [c for c in metadata.tables[name].c if c.name != "last_used_ms"]
-                    rows = await connection.execute(select(*columns))
+                    chosen = select(*columns)
+                    if name == "people":
+                        chosen = chosen.where(metadata.tables[name].c.tenant.in_(self._named))
+                    rows = await connection.execute(chosen)
                     found[name] = sorted(map(repr, rows.all()))
         finally:
             await engine.dispose()

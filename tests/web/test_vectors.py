@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import msgpack
 import msgspec
@@ -20,13 +21,13 @@ VECTORS = [
 BODIES = {"acquire": AcquireBody, "renew": RenewBody}
 
 
-def of(direction: str) -> list:
+def of(direction: str) -> list[Any]:
     chosen = [(file, v) for file, v in VECTORS if v["direction"] == direction]
     return [pytest.param(file, v, id=v["name"]) for file, v in chosen]
 
 
 @pytest.mark.parametrize(("file", "vector"), of("request"))
-def test_requests_are_read_alike_in_both_encodings(file: str, vector: dict):
+def test_requests_are_read_alike_in_both_encodings(file: str, vector: dict[str, Any]):
     if "json" not in vector:
         return
     from_json = msgspec.json.decode(json.dumps(vector["json"]), type=BODIES[file])
@@ -37,7 +38,7 @@ def test_requests_are_read_alike_in_both_encodings(file: str, vector: dict):
 
 
 @pytest.mark.parametrize(("file", "vector"), of("reply"))
-def test_replies_have_the_vectors_shape(file: str, vector: dict):
+def test_replies_have_the_vectors_shape(file: str, vector: dict[str, Any]):
     if file not in BODIES:
         return
     body = vector["json"]
@@ -52,7 +53,7 @@ def test_replies_have_the_vectors_shape(file: str, vector: dict):
 
 
 @pytest.mark.parametrize(("file", "vector"), of("problem"))
-def test_problems_have_the_vectors_shape(file: str, vector: dict):
+def test_problems_have_the_vectors_shape(file: str, vector: dict[str, Any]):
     body = vector["json"]
     standard = {"type", "title", "status", "code", "detail"}
     fields = {name: value for name, value in body.items() if name not in standard}
