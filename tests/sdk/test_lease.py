@@ -1,111 +1,32 @@
 """The seat's state machine: the table, the illegal events, the deadline against a drifting server."""
 
-import contextlib
 import itertools
 import random
-from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from seatd_client.errors import ConnectionFailed, LeaseGone, NoSeat, RateLimited, SeatError, Unauthorized
-from seatd_client.lease import DEADLINE, IllegalEvent, Lease, Patience
-from seatd_client.states import BELIEVING, TRANSITIONS, Event, State, Step
-from seatd_client.wire import Grant, Renewal
+from seatd_client.errors import ConnectionFailed, LeaseGone, RateLimited, SeatError, Unauthorized
+from seatd_client.lease import DEADLINE, IllegalEvent, Lease
+from seatd_client.states import TRANSITIONS, Event, State, Step
 
-TTL_MS = 300_000
-DEADLINE_MS = 297_029  # 300000 / 1.01, cut
-
-
-def grant_of(ttl_ms: int = TTL_MS, renew_after_ms: int = 100_000, receipt: str = "r0") -> Grant:
-    return Grant(
-        "l_1", 10**12 + ttl_ms, ttl_ms, renew_after_ms, receipt, "acme", "ana", "desk", "team", (), 10**12
-    )
-
-
-def renewal_of(ttl_ms: int = TTL_MS, renew_after_ms: int = 100_000, receipt: str = "r1") -> Renewal:
-    return Renewal("l_1", 10**12 + ttl_ms, ttl_ms, renew_after_ms, receipt)
-
-
-def make(**patience: int) -> Lease:
-    return Lease(random.Random(7), Patience(**patience))
-
-
-def held(at_ms: int = 0, **patience: int) -> Lease:
-    lease = make(**patience)
-    assert lease.granted(lease.acquire_sent(at_ms), at_ms, grant_of())
-    return lease
-
-
-def confirming() -> Lease:
-    lease = make()
-    number = lease.acquire_sent(0)
-    lease.granted(number, DEADLINE_MS, grant_of())
-    return lease
-
-
-def renewing() -> Lease:
-    lease = held()
-    lease.renew_sent(100_000)
-    return lease
-
-
-def at_risk() -> Lease:
-    lease = held()
-    lease.renew_failed(lease.renew_sent(100_000), 100_001, ConnectionFailed("away"))
-    return lease
-
-
-def lost() -> Lease:
-    lease = held()
-    lease.tick(DEADLINE_MS)
-    return lease
-
-
-def released() -> Lease:
-    lease = held()
-    lease.stop()
-    return lease
-
-
-def refused() -> Lease:
-    lease = make()
-    lease.acquire_failed(lease.acquire_sent(0), 1, NoSeat())
-    return lease
-
-
-MAKERS = {
-    State.ACQUIRING: make,
-    State.CONFIRMING: confirming,
-    State.HELD: held,
-    State.RENEWING: renewing,
-    State.AT_RISK: at_risk,
-    State.LOST: lost,
-    State.RELEASED: released,
-    State.REFUSED: refused,
-}
-
-
-def image(lease: Lease) -> dict[str, Any]:
-    return {**vars(lease), "_rng": lease._rng.getstate()}
-
-
-# How each event is brought about, with a reply to the request that is open or, failing that, was last sent.
-GONE = LeaseGone(fields={"reason": "revoked"})
-CALLS = {
-    Event.ACQUIRE_SENT: lambda lease, n, now: lease.acquire_sent(now),
-    Event.GRANTED: lambda lease, n, now: lease.granted(n, now, grant_of()),
-    Event.GRANTED_LATE: lambda lease, n, now: lease.granted(n, now, grant_of(1)),
-    Event.ACQUIRE_FAILED: lambda lease, n, now: lease.acquire_failed(n, now, ConnectionFailed()),
-    Event.RENEW_SENT: lambda lease, n, now: lease.renew_sent(now),
-    Event.RENEWED: lambda lease, n, now: lease.renewed(n, now, renewal_of()),
-    Event.RENEWED_LATE: lambda lease, n, now: lease.renewed(n, now, renewal_of(1)),
-    Event.RENEW_FAILED: lambda lease, n, now: lease.renew_failed(n, now, ConnectionFailed()),
-    Event.GONE: lambda lease, n, now: lease.renew_failed(n, now, GONE),
-    Event.STOP: lambda lease, n, now: lease.stop(),
-}
-REPLIES = set(CALLS) - {Event.ACQUIRE_SENT, Event.RENEW_SENT, Event.STOP}
+from tests.sdk.leases import (
+    CALLS,
+    DEADLINE_MS,
+    GONE,
+    MAKERS,
+    REPLIES,
+    TTL_MS,
+    at_risk,
+    confirming,
+    grant_of,
+    held,
+    image,
+    make,
+    refused,
+    renewal_of,
+    renewing,
+)
 
 
 @pytest.mark.parametrize("state", State)
@@ -349,125 +270,3 @@ def test_who_stops_does_not_believe_and_owes_a_release():
     lease = make()
     lease.stop()
     assert not lease.owes_release
-
-
-class AgainstAServer(RuleBasedStateMachine):
-    """A seat and the server that keeps it, on a clock that runs up to 1 % faster than the client's.
-
-    Messages are delayed, lost and reordered; the machine is told of time late or not at all.  The
-    seat must never be believed in once the server may give it away.
-    """
-
-    @initialize(drift=st.integers(-100, 100), seed=st.integers(0, 2**32))
-    def start(self, drift, seed):
-        self.rate = 10_000 + drift  # the server's ticks in ten thousand of the client's
-        self.now = 1_000
-        self.lease = Lease(random.Random(seed))
-        self.expires = 0  # of the server, in its ticks times ten thousand
-        self.outgoing: list[tuple[int, str, int]] = []
-        self.answers: list[tuple[int, str, int]] = []
-        self.stopped = False
-
-    def server_now(self) -> int:
-        return self.now * self.rate
-
-    @rule(ms=st.integers(0, 4_000))
-    def time_passes(self, ms):
-        self.now += ms
-
-    @rule(ms=st.integers(4_000, 400_000))
-    def the_machine_sleeps(self, ms):
-        self.now += ms
-
-    @precondition(lambda self: self.lease.state in BELIEVING)
-    @rule(ms=st.integers(1, 3))
-    def time_passes_almost_to_the_deadline(self, ms):
-        self.now = max(self.now, self.lease.deadline_ms - ms)
-
-    @rule()
-    def tick(self):
-        was = self.lease.state
-        fell = self.lease.tick(self.now)
-        assert fell == (was in BELIEVING and self.lease.state is State.LOST)
-
-    @rule()
-    def act(self):
-        self.lease.tick(self.now)
-        step = self.lease.step(self.now)
-        if step is Step.ACQUIRE:
-            self.outgoing.append((self.lease.acquire_sent(self.now), "acquire", 0))
-        elif step is Step.RENEW:
-            self.outgoing.append((self.lease.renew_sent(self.now), "renew", 0))
-
-    @precondition(lambda self: self.lease.state in BELIEVING)
-    @rule()
-    def renew_unasked(self):
-        try:
-            self.outgoing.append((self.lease.renew_sent(self.now), "renew", 0))
-        except IllegalEvent:
-            assert self.now >= self.lease.deadline_ms
-
-    @precondition(lambda self: self.outgoing)
-    @rule(data=st.data(), ttl_ms=st.sampled_from([2_000, 3_000, 300_000]))
-    def the_server_serves(self, data, ttl_ms):
-        number, op, _ = self.outgoing.pop(data.draw(st.integers(0, len(self.outgoing) - 1)))
-        if op == "renew" and self.server_now() > self.expires:
-            self.answers.append((number, "gone", 0))
-            return
-        self.expires = max(self.expires, self.server_now() + ttl_ms * 10_000)
-        self.answers.append((number, op, ttl_ms))
-
-    @precondition(lambda self: self.answers)
-    @rule(data=st.data())
-    def an_answer_comes(self, data):
-        number, op, ttl_ms = self.answers.pop(data.draw(st.integers(0, len(self.answers) - 1)))
-        newest = number == self.lease._open
-        before = image(self.lease)
-        if op == "acquire":
-            read = self.lease.granted(number, self.now, grant_of(ttl_ms))
-        elif op == "renew":
-            read = self.lease.renewed(number, self.now, renewal_of(ttl_ms))
-        else:
-            read = self.lease.renew_failed(number, self.now, LeaseGone(fields={"reason": "expired"}))
-        if not newest:
-            assert not read
-            assert image(self.lease) == before
-
-    @rule(data=st.data())
-    def a_request_fails(self, data):
-        number = self.lease._open
-        if number is None:
-            return
-        fail = self.lease.acquire_failed if self.lease.state is State.ACQUIRING else self.lease.renew_failed
-        fail(number, self.now, data.draw(st.sampled_from([ConnectionFailed(), RateLimited()])))
-
-    @rule(data=st.data())
-    def nonsense_changes_nothing(self, data):
-        event = data.draw(st.sampled_from(sorted(set(CALLS) - {Event.STOP}, key=lambda one: one.value)))
-        if event in TRANSITIONS[self.lease.state]:
-            return
-        before = image(self.lease)
-        number = data.draw(st.integers(-1, self.lease._sent + 2))
-        if event in REPLIES and number == self.lease._open and event in {Event.GONE, Event.RENEWED_LATE}:
-            return  # the same methods as a legal event
-        with contextlib.suppress(IllegalEvent):
-            assert CALLS[event](self.lease, number, self.now) is False
-        assert image(self.lease) == before
-
-    @precondition(lambda self: not self.stopped)
-    @rule(really=st.integers(0, 9))
-    def stop(self, really):
-        if really == 0:
-            self.stopped = True
-            self.lease.stop()
-
-    @invariant()
-    def never_believes_when_the_server_may_give_it_away(self):
-        if getattr(self, "lease", None) is not None and self.lease.believes(self.now):
-            assert self.server_now() <= self.expires
-            assert not self.stopped
-            assert self.lease.state in BELIEVING
-
-
-AgainstAServer.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
-TestAgainstAServer = AgainstAServer.TestCase
