@@ -274,7 +274,8 @@ def test_accounts_agree_with_the_oracle(database_url: str) -> None:
         run_state_machine_as_test(
             lambda: AccountMachine(accounts, clock, runner),  # type: ignore[arg-type]  # any maker will do
             settings=settings(
-                max_examples=40,
+                # The rules are the same code on both: SQLite, where a step is quick, tries most of the orders.
+                max_examples=40 if engine.dialect.name == "sqlite" else 15,
                 stateful_step_count=20,
                 deadline=None,
                 # Twenty steps can be read as they are; to shrink them would take minutes of SQL.

@@ -14,6 +14,9 @@ from bench.day import Day
 ROOT = Path(__file__).parents[2]
 
 
+pytestmark = pytest.mark.xdist_group("demo")  # one worker: what they share is slow to make
+
+
 @pytest.fixture(scope="module")
 def ran():
     command = [sys.executable, "-m", "bench.demo", "--seconds", "6", "--people", "12", "--seats", "10"]

@@ -29,6 +29,9 @@ ROUTES = [
 ]
 
 
+pytestmark = pytest.mark.xdist_group("billed")  # one worker: what they share is slow to make
+
+
 @pytest.fixture(scope="module")
 def billed(postgres: PostgresServer) -> Iterator[House]:
     """A server on PostgreSQL that knows the worked example, and nothing else."""
