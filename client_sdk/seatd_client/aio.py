@@ -63,6 +63,7 @@ class SeatClient:
         user: str,
         addons: Sequence[str] | None = None,
         takeover: bool = False,
+        proof: bool = False,
         labels: Mapping[str, str] | None = None,
         request_id: str | None = None,
         callbacks: Callbacks | None = None,
@@ -70,8 +71,9 @@ class SeatClient:
         """Make a seat for `user`, to be taken with `async with`; call it inside the event loop.
 
         `addons` limits the add-ons asked for (default: all the user is named for).  `takeover` moves
-        the user's seat here from another client.  `labels` are for reports.  `request_id` makes the
-        acquire idempotent and is random by default; all tries of one acquire share it.
+        the user's seat here from another client.  `proof` asks for one, a JWT that others can verify
+        until the lease's first expiry.  `labels` are for reports.  `request_id` makes the acquire
+        idempotent and is random by default; all tries of one acquire share it.
         """
         wish = wire.Acquire(
             user=user,
@@ -79,6 +81,7 @@ class SeatClient:
             request_id=request_id or f"r_{secrets.token_hex(16)}",
             addons=addons,
             takeover=takeover,
+            proof=proof,
             labels=labels or {},
         )
         return Seat(self, wish, callbacks or Callbacks())
@@ -179,6 +182,11 @@ class Seat:
     def grant(self) -> wire.Grant | None:
         """Tell what the server granted: lease, tariff, add-ons; None before."""
         return self._lease.grant
+
+    @property
+    def proof(self) -> str | None:
+        """Give the proof of the seat that was asked for, as of its acquire; None before, or without."""
+        return self._lease.grant.proof if self._lease.grant else None
 
     async def addon(self, product: str) -> bool:
         """Ask the server whether the user may use an add-on; raises `SeatError` where it cannot tell."""

@@ -55,6 +55,7 @@ class BlockingSeatClient:
         user: str,
         addons: Sequence[str] | None = None,
         takeover: bool = False,
+        proof: bool = False,
         labels: Mapping[str, str] | None = None,
         request_id: str | None = None,
         callbacks: Callbacks | None = None,
@@ -67,6 +68,7 @@ class BlockingSeatClient:
                 user=user,
                 addons=addons,
                 takeover=takeover,
+                proof=proof,
                 labels=labels,
                 request_id=request_id,
                 callbacks=calls.handed_on if calls else None,
@@ -147,6 +149,11 @@ class BlockingSeat:
     def grant(self) -> wire.Grant | None:
         """Tell what the server granted: lease, tariff, add-ons; None before."""
         return self._seat.grant if self._seat else None
+
+    @property
+    def proof(self) -> str | None:
+        """Give the proof of the seat that was asked for, as of its acquire; None before, or without."""
+        return self._seat.proof if self._seat else None
 
     def addon(self, product: str) -> bool:
         """Ask the server whether the user may use an add-on; raises `SeatError` where it cannot tell."""

@@ -45,7 +45,8 @@ class Acquire:
     """A wish for a seat: who, on which client, and how.
 
     `addons` None asks for all that the user is named for.  `request_id` makes sending it twice
-    harmless.  `takeover` moves the user's seat from another client.  `labels` are for reports.
+    harmless.  `takeover` moves the user's seat from another client.  `proof` asks for one, a JWT that
+    others can verify.  `labels` are for reports.
     """
 
     user: str
@@ -53,6 +54,7 @@ class Acquire:
     request_id: str | None = None
     addons: Sequence[str] | None = None
     takeover: bool = False
+    proof: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
 
     def body(self) -> dict[str, Any]:
@@ -64,6 +66,8 @@ class Acquire:
             body["addons"] = list(self.addons)
         if self.takeover:
             body["takeover"] = True
+        if self.proof:
+            body["proof"] = True
         if self.labels:
             body["labels"] = dict(self.labels)
         return body
@@ -109,6 +113,7 @@ class Grant(Renewal):
     tariff: str = ""
     addons: tuple[str, ...] = ()
     started_ms: int = 0
+    proof: str | None = field(default=None, repr=False)
 
 
 class Writer:
@@ -169,6 +174,7 @@ def read_grant(reply: Reply, wish: Acquire) -> Grant:
         tariff=_text(members, "tariff"),
         addons=_texts(members, "addons"),
         started_ms=_integer(members, "started_ms"),
+        proof=_text(members, "proof") if wish.proof else None,
     )
     if (grant.user, grant.client) != (wish.user, wish.client):
         raise InvalidReply("the grant is for another user or client")

@@ -4,6 +4,7 @@ import asyncio
 import sys
 import time
 
+import jwt
 import pytest
 from seatd_client import BlockingSeatClient, Callbacks, Patience, SeatClient, State
 from seatd_client.errors import (
@@ -46,6 +47,27 @@ async def test_a_seat_outlives_its_ttl_while_it_is_held_and_is_free_after(seatd)
     assert leases(seatd, "live-hold") == []
     async with client_of(seatd, key, "other").seat(user="bea") as seat:
         assert seat.held
+
+
+async def test_a_proof_that_was_asked_for_is_at_the_seat(seatd):
+    key = seatd.tenant("live-proof", tariff="team", seats=2)
+
+    def blocking():
+        client = BlockingSeatClient(seatd.url, key, client="desk", patience=PATIENCE)
+        seat = client.seat(user="bea", proof=True)
+        assert seat.proof is None
+        with seat:
+            return seat.proof
+
+    async with client_of(seatd, key).seat(user="ana", proof=True) as seat:
+        proofs = {"ana": seat.proof, "bea": await asyncio.to_thread(blocking)}
+    async with client_of(seatd, key).seat(user="cem") as seat:
+        assert seat.proof is None
+    published = jwt.PyJWKSet.from_dict(call("GET", seatd.url + "/v1/jwks").body)
+    for user, proof in proofs.items():
+        of_proof = published[jwt.get_unverified_header(proof)["kid"]]
+        claims = jwt.decode(proof, of_proof, algorithms=["EdDSA"])
+        assert (claims["sub"], claims["tenant"], claims["client"]) == (user, "live-proof", "desk")
 
 
 async def test_a_revoked_seat_is_lost_and_freed_once_the_client_has_stopped(seatd):

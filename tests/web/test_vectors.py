@@ -46,7 +46,7 @@ def test_replies_have_the_vectors_shape(file: str, vector: dict[str, Any]):
     fields = {name: body.get(name, "x") for name in ("tenant", "user", "client", "lease", "receipt")}
     times = {name: body[name] for name in ("expires_ms", "ttl_ms", "renew_after_ms")}
     lease = Lease(**known, **fields, **times, addons=tuple(body.get("addons", ())))
-    made = _granted(lease) if file == "acquire" else _renewed(lease)
+    made = _granted(lease, body.get("proof")) if file == "acquire" else _renewed(lease)
     assert list(made.items()) == list(body.items())
     assert encode(made, msgpack=True).hex() == vector["msgpack"]
     assert json.loads(encode(made, msgpack=False)) == body
