@@ -135,6 +135,39 @@ def test_addons_go_to_those_who_are_named(seatd: SeatdProcess):
     assert (unknown.status, unknown.body["reason"]) == (410, "unknown")
 
 
+@ENCODINGS
+def test_every_client_route_speaks_both_encodings(seatd: SeatdProcess, msg: bool):
+    key = seatd.tenant(f"tongues-{msg}", tariff="team", seats=1)
+    seatd.admin("PUT", f"/v1/tenants/tongues-{msg}/bindings/social/ana")
+    good, bad = ("application/msgpack",) * 2 if msg else ("application/json", "application/problem+json")
+    about = seatd.client("GET", "/v1", msg=msg)
+    assert (about.status, about.headers["Content-Type"].split(";")[0]) == (200, good)
+    assert list(about.body) == ["version", "features"]
+    lease = acquire(seatd, key, "ana", msg=msg).body
+    path = f"/v1/leases/{lease['lease']}"
+    addon = seatd.client("GET", f"{path}/addons/social", key=key, msg=msg)
+    assert (addon.status, addon.headers["Content-Type"], list(addon.body.items())) == (
+        200,
+        good,
+        [("product", "social"), ("user", "ana")],
+    )
+    refusals = [
+        (seatd.client("GET", f"{path}/addons/crm", key=key, msg=msg), 403, "addon_not_named"),
+        (seatd.client("POST", "/v1/leases", {"user": "bob"}, key=key, msg=msg), 400, "invalid_request"),
+        (seatd.client("POST", f"{path}/renew", {"receipt": "x"}, key=key, msg=msg), 400, "receipt_invalid"),
+        (seatd.client("DELETE", path, key=key, msg=msg), 400, "invalid_request"),
+        (seatd.client("DELETE", path, msg=msg), 401, "unauthorized"),
+        (seatd.client("PUT", "/v1/leases", key=key, msg=msg), 405, "method_not_allowed"),
+        (seatd.client("GET", "/v1/nothing", key=key, msg=msg), 404, "not_found"),
+        (acquire(seatd, key, "bob", msg=msg), 409, "no_seat"),
+    ]
+    for answer, status, code in refusals:
+        assert (answer.status, answer.body["status"], answer.body["code"]) == (status, status, code)
+        assert answer.headers["Content-Type"].split(";")[0] == bad
+    freed = seatd.client("DELETE", path, key=key, msg=msg, headers={"Seat-Receipt": lease["receipt"]})
+    assert (freed.status, freed.raw) == (204, b"")
+
+
 def test_service_users_need_no_seat(seatd: SeatdProcess):
     key = seatd.tenant("service", tariff="team", seats=1)
     seatd.admin("PUT", "/v1/tenants/service/bindings/service/vendor")
