@@ -137,6 +137,7 @@ class Watch:
         self._over: list[tuple[int, Tombstone]] = []
         self._forced: dict[tuple[str, str], list[int]] = defaultdict(list)
         self._acknowledged_events: dict[tuple[int, Event], tuple[Any, int]] = {}
+        self._released: set[tuple[str, int]] = set()
         self._tenant_of: dict[str, str] = {}
 
     @property
@@ -183,6 +184,7 @@ class Watch:
         elif verb == "renew":
             self._renewal(node, op.receipt, answer)
         elif answer[0] == "released" and answer[1] == 1:
+            self._released.add((op.receipt.lease, op.receipt.start_ms))
             self._alive[op.tenant, op.receipt.user].pop(op.receipt.lease, None)
         elif answer[0] == "revoked" and op.force:
             self.forced(op.tenant, op.user)
@@ -249,15 +251,22 @@ class Watch:
             stone = self._ended(held)
             if stone and node.writes_until == FOR_EVER:
                 self._broken("RF", f"{held.lease} was {stone.reason}, and is renewed")
+            if (held.lease, held.start_ms) in self._released and node.writes_until == FOR_EVER:
+                self._broken("RF", f"{held.lease} was given back, and is renewed")
             self._keep_alive(node, held.tenant, held.user, held.lease, answer[2])
-        elif answer[0] == "lease_gone" or (answer[0] == "learning" and answer[2] == "limit"):
-            if self._honest(held) and not self._may_be_lost(held):
-                self._broken("I4", f"{held.user} believes in {held.lease} and is told {answer}")
+            return
+        lost = answer[0] == "lease_gone" or (answer[0] == "learning" and answer[2] == "limit")
+        if lost and self._honest(held) and not self._may_be_lost(held):
+            self._broken("I4", f"{held.user} believes in {held.lease} and is told {answer}")
 
     def _ended(self, held: Receipt) -> Tombstone | None:
         granted = self.granted_at.get(held.lease, 0)
         for at, stone in self._over:
-            if granted <= at and stone.tenant == held.tenant and stone.names(held.user, held.lease, held.kind, held.start_ms):
+            if (
+                granted <= at
+                and stone.tenant == held.tenant
+                and stone.names(held.user, held.lease, held.kind, held.start_ms)
+            ):
                 return stone
         return None
 
@@ -312,7 +321,11 @@ class Watch:
             if server.life == life and (epoch, event) not in sql.committed:
                 self._broken("events lost", f"{event} of epoch {epoch}")
         for lease, known in sql.ledger.items():
-            if known.started_ms is not None and known.ended_ms is not None and known.ended_ms < known.started_ms:
+            if (
+                known.started_ms is not None
+                and known.ended_ms is not None
+                and known.ended_ms < known.started_ms
+            ):
                 self._broken("I7", f"{lease} ends before it starts: {known}")
         self._one_start_one_end(sql.rows)
         self._folded(sql.rows, sql.ledger)
@@ -347,12 +360,12 @@ class Watch:
         self._no_end_in_use(ledger)
 
     def _no_end_in_use(self, ledger: Mapping[str, Any]) -> None:
-        """No lease ran out, as the ledger has it, while its holder rightly worked on a reply of that epoch."""
+        """Where nothing was lost, no lease ran out, as the ledger has it, before its holder stopped."""
         slack = self.world.times.delta_ms + self.world.times.w_ms + 1
         for first, second in pairwise(sorted(self.beliefs, key=lambda b: (b.lease, b.since))):
             known = ledger.get(first.lease)
-            reopened = first.lease == second.lease and known and known.end_reason == "expired"
-            if reopened and self.world.setting.fault in {"calm", "network", "seatd", "sql"}:
+            reopened = first.lease == second.lease and known is not None and known.end_reason == "expired"
+            if known and reopened and self.world.setting.fault in {"calm", "network", "seatd", "sql"}:
                 node = self.world.primary
                 if node.time_ms(second.until) > known.ended_ms + slack + self.world.times.q_ms:
                     self._broken("I7", f"{first.lease} ended at {known.ended_ms} and was used after")

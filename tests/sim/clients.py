@@ -63,7 +63,9 @@ class Client:
         self.stop()
         if until > now:
             granted = self.world.watch.seat_since.get(held.lease, now)
-            self.belief = Belief(self.user, self.name, held.lease, held.start_ms, held.kind, now, until, granted)
+            self.belief = Belief(
+                self.user, self.name, held.lease, held.start_ms, held.kind, now, until, granted
+            )
             self.world.watch.beliefs.append(self.belief)
 
     def believing(self) -> Belief | None:
@@ -130,6 +132,8 @@ class Client:
             elif what < world.setting.again + world.setting.crash:
                 self.stop()
                 return
+            elif what < world.setting.again + world.setting.crash + world.setting.hang:
+                yield loop.sleep(rng.randint(self.ttl_ms // 2, self.ttl_ms * 2))
             elif not (yield from self._renew()):
                 return
         yield from self._leave()
@@ -182,7 +186,9 @@ class Client:
 
         copies = world.setting.link.copy_ms if verb == "acquire" else 20_000
         timeout = world.rng.choice((400, 1_200, 3_000))
-        answer: Answer = yield world.network.ask(self.who, world.setting.link, handler, timeout, copy_ms=copies)
+        answer: Answer = yield world.network.ask(
+            self.who, world.setting.link, handler, timeout, copy_ms=copies
+        )
         world.history.heard(asked, None if answer is TIMEOUT else answer)
         if answer is TIMEOUT or answer[0] == "store_unavailable":
             self.server = None

@@ -92,7 +92,13 @@ class Network:
         self.dark_until[who] = max(self.dark_until.get(who, 0), self.loop.now + ms)
 
     def ask(
-        self, who: str, link: Link, handler: Callable[[Reply], None], timeout_ms: int, *, copy_ms: int | None = None
+        self,
+        who: str,
+        link: Link,
+        handler: Callable[[Reply], None],
+        timeout_ms: int,
+        *,
+        copy_ms: int | None = None,
     ) -> Effect:
         """Send a request and wait for its reply; a request may run twice, late, or with its reply lost."""
         loop = self.loop

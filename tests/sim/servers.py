@@ -149,7 +149,7 @@ class Server:
         def effect(resume: Callable[[Any], None]) -> None:
             def run() -> None:
                 value = work() if world.sql.up else TIMEOUT
-                if world.chance(5):
+                if world.chance(world.setting.sql_lost):
                     value = TIMEOUT
                 world.loop.at(world.loop.now + int(world.rng.random() * 4), resume, value)
 

@@ -39,7 +39,9 @@ class Sql:
         self.ledger: dict[str, Known] = {}
         self.rows: list[tuple[int, Event]] = []
         self.committed: set[tuple[Any, ...]] = set()
-        self.ended: list[list[Any]] = []  # [until, tombstone]: ends by the server that leases may meet, for the checker
+        self.ended: list[
+            list[Any]
+        ] = []  # [until, tombstone]: ends by the server that leases may meet, for the checker
 
     def create(self, policy: Policy, now: int) -> None:
         self.accounts[policy.tenant] = Account(policy, created=now)

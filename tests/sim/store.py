@@ -83,9 +83,7 @@ class Tenant:
     learn_until: int = 0
 
     def copy(self) -> "Tenant":
-        return Tenant(
-            self.policy, dict(self.seats), dict(self.dead), dict(self.requests), self.learn_until
-        )
+        return Tenant(self.policy, dict(self.seats), dict(self.dead), dict(self.requests), self.learn_until)
 
 
 @dataclass
@@ -98,7 +96,9 @@ class State:
     hwm: int = 0
     vacancy: str = ""
     tenants: dict[str, Tenant] = field(default_factory=dict)
-    stream: list[tuple[int, int, int, Event]] = field(default_factory=list)  # epoch, seq, event's epoch, event
+    stream: list[tuple[int, int, int, Event]] = field(
+        default_factory=list
+    )  # epoch, seq, event's epoch, event
 
     def copy(self) -> "State":
         tenants = {name: tenant.copy() for name, tenant in self.tenants.items()}
@@ -235,7 +235,9 @@ class Node:
     def learns(self, tenant: Tenant) -> bool:
         return self.now < tenant.learn_until
 
-    def _end(self, name: str, tenant: Tenant, user: str, seat: Seat, reason: str, at: int | None = None) -> Seat:
+    def _end(
+        self, name: str, tenant: Tenant, user: str, seat: Seat, reason: str, at: int | None = None
+    ) -> Seat:
         at = max(seat.granted, min(self.now if at is None else at, seat.expires))
         self._emit("ended", name, at, seat.lease, user, reason)
         ttl = tenant.policy.ttl_ms if tenant.policy else 0
@@ -453,12 +455,21 @@ class Node:
             return ["learning", left, "limit"]
         if seat is None or not present:
             floor = 0
-            if seat:  # of two leases of one user the later start wins; who had the earlier may believe a while
+            if (
+                seat
+            ):  # of two leases of one user the later start wins; who had the earlier may believe a while
                 floor = max(seat.floor, seat.expires)
                 if not seat.ended:
                     self._end(op.tenant, tenant, held.user, seat, "taken_over")
             seat = Seat(
-                held.lease, held.client, held.kind, held.cap, held.start_ms, held.start_ms, held.expires_ms, floor
+                held.lease,
+                held.client,
+                held.kind,
+                held.cap,
+                held.start_ms,
+                held.start_ms,
+                held.expires_ms,
+                floor,
             )
             self._emit("adopted", op.tenant, self.now, held.lease, held.user, held.kind)
         return self._renewed(tenant, held, seat._replace(confirmed=epoch))

@@ -20,7 +20,9 @@ from tests.sim.store import FOR_EVER, Acquire, Node, State
 
 TENANT = "acme"
 LATE = "late"
+CAP_MAX = 4
 STORE_LINK = Link(usual_ms=4, slow=4, slow_ms=700, lost=2, reply_lost=6, doubled=0, dark=0)
+CALM = Link(usual_ms=4, slow=0, lost=0, reply_lost=0, doubled=0, dark=0)
 SINGLE = ("calm", "network", "empty", "flushed", "rollback", "clock", "seatd", "sql")
 PAIR = ("failover", "split", "there and back", "late tenant")
 FAULTS = (*SINGLE, *PAIR, "everything")
@@ -42,6 +44,7 @@ class Setting:
     stay_ms: tuple[int, int] = (1_000, 25_000)
     again: float = 0.06
     crash: float = 0.03
+    hang: float = 0.04  # a desktop asks nobody for a while, and believes as long as it may
     replay: float = 0.05
     takeover: float = 0.5
     changes_ms: tuple[int, int] = (3_000, 20_000)
@@ -49,6 +52,7 @@ class Setting:
     faults: int = 2
     client_drift: bool = True
     fickle: float = 0.2  # a client asks another server
+    sql_lost: int = 5  # thousandths of transactions whose answer is lost
     link: Link = field(default_factory=Link)
     store_link: Link = STORE_LINK
 
@@ -65,7 +69,7 @@ def setting_for(rng: random.Random, fault: str, **fixed: Any) -> Setting:
         w_ms=rng.choice((1_500, 3_000, 4_000)) if nodes > 1 else 0,
         client_drift=rng.random() < 0.5,
         faults=rng.choice((1, 2, 2, 3)),
-        link=Link() if fault != "calm" else Link(slow=0, lost=0, reply_lost=0, doubled=0, dark=0),
+        link=Link() if fault != "calm" else CALM,
     )
     return replace(setting, **fixed)
 
@@ -94,16 +98,21 @@ class World:
             node.offset_ms = 1_000_000 + self.rng.randint(0, setting.delta_ms)
             if not setting.client_drift:
                 node.rate_ppm = self.rng.choice((995_000, 1_000_000, 1_005_000))
-        first = Policy(TENANT, 1, Tariff.TEAM, setting.cap, self.rng.choice(setting.ttls), bindings=self._bound())
+        first = Policy(
+            TENANT, 1, Tariff.TEAM, setting.cap, self.rng.choice(setting.ttls), bindings=self._bound()
+        )
         self.sql.create(first, 0)
         self.watch.decided(first)
         self.servers = [Server(self, f"s{i}") for i in range(self.rng.choice((1, 2, 3)))]
         self.clients = [
-            Client(self, TENANT, f"u{i}", f"c{j}") for i in range(setting.users) for j in range(self.rng.choice((1, 2)))
+            Client(self, TENANT, f"u{i}", f"c{j}")
+            for i in range(setting.users)
+            for j in range(self.rng.choice((1, 2)))
         ]
 
     def _bound(self) -> dict[str, tuple[str, ...]]:
-        return {f"u{i}": ("agent",) for i in range(self.setting.users)} | {f"p{i}": ("agent",) for i in range(9)}
+        users: dict[str, tuple[str, ...]] = {f"u{i}": ("agent",) for i in range(self.setting.users)}
+        return users | {f"p{i}": ("agent",) for i in range(CAP_MAX)}
 
     def fresh(self, prefix: str) -> str:
         self._ids += 1
@@ -125,6 +134,14 @@ class World:
     # -- a history --------------------------------------------------------------------------------
 
     def run(self) -> "World":
+        """Play, and see how it ends."""
+        self.play()
+        self._close()
+        self.watch.finished()
+        return self
+
+    def play(self) -> "World":
+        """Play to the horizon."""
         setting, loop = self.setting, self.loop
         for server in self.servers:
             server.start()
@@ -137,13 +154,12 @@ class World:
         if setting.fault == "late tenant":
             loop.at(self.rng.randint(2_000, setting.horizon_ms - 20_000), self._late_tenant)
         loop.run(setting.horizon_ms)
-        self._close()
-        self.watch.finished()
         return self
 
     def _close(self) -> None:
         """Send everybody home, wait until all has run out, and ask for every seat."""
         self.closing = True
+        self.setting = replace(self.setting, link=CALM, store_link=CALM)
         self.sql.up = True
         self.network.dark_until.clear()
         for server in self.servers:
@@ -162,7 +178,9 @@ class World:
             return
         for i in range(policy.cap):
             for _ in range(12):
-                request = Acquire(TENANT, f"p{i}", "probe", self.fresh("r"), False, self.fresh("l"))
+                request = Acquire(
+                    TENANT, f"p{i}", "probe", self.fresh("r"), takeover=False, lease=self.fresh("l")
+                )
                 answer = yield from server.do("acquire", request)
                 if answer[0] not in {"learning", "store_unavailable"}:
                     break
@@ -182,7 +200,7 @@ class World:
         if what in {"revoke", "force"}:
             yield from self._revoke(force=what == "force")
         elif what == "cap":
-            yield from self._decide(cap=max(1, policy.cap + self.rng.choice((-1, 1))))
+            yield from self._decide(cap=min(max(1, policy.cap + self.rng.choice((-1, 1))), CAP_MAX))
         elif what == "ttl":
             yield from self._decide(ttl_ms=self.rng.choice(self.setting.ttls))
         elif what == "suspend":
@@ -274,7 +292,9 @@ class World:
         ways: dict[str, Callable[[], None]] = {
             "empty": lambda: self._restart(State()),
             "flushed": lambda: self.primary.put(State()),
-            "rollback": lambda: self._restart(self.primary.older(self.loop.now - self.rng.randint(0, 10_000))),
+            "rollback": lambda: self._restart(
+                self.primary.older(self.loop.now - self.rng.randint(0, 10_000))
+            ),
             "failover": lambda: self._fail_over(split=False),
             "late tenant": lambda: self._fail_over(split=True),
             "split": lambda: self._fail_over(split=True),
@@ -292,14 +312,14 @@ class World:
         node.promote()
         node.put(state)
         node.up = False
-        self.loop.at(self.loop.now + self.rng.randint(10, 1_500), setattr, node, "up", True)
+        self.loop.at(self.loop.now + self.rng.randint(10, 1_500), _bring_up, node)
 
     def _fail_over(self, *, split: bool) -> None:
         old, now = self.primary, self.loop.now
         if now <= old.writes_until < FOR_EVER or not old.up:
             return
         new = next(node for node in self.nodes if node is not old)
-        if not new.up or new.writes_until >= now and new.writes_until < FOR_EVER:
+        if not new.up or now <= new.writes_until < FOR_EVER:
             return  # it has not come back from the last time
         new.put(old.older(now - self.rng.choice((0, 20, 300, 1_000, self.rng.randint(0, 10_000)))))
         new.promote()
@@ -332,7 +352,11 @@ class World:
 
     def _sql_away(self) -> None:
         self.sql.up = False
-        self.loop.at(self.loop.now + self.rng.randint(500, 12_000), setattr, self.sql, "up", True)
+        self.loop.at(self.loop.now + self.rng.randint(500, 12_000), _bring_up, self.sql)
+
+
+def _bring_up(what: Any) -> None:
+    what.up = True
 
 
 __all__ = ["FAULTS", "TENANT", "TIMEOUT", "Setting", "World", "setting_for"]

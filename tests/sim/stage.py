@@ -1,0 +1,220 @@
+"""Scripted histories: a few operations at named instants, on the same models and under the same watch.
+
+For what chance finds too seldom.  Each scenario takes rules and tells what did not hold.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from seatd.model import Policy, Tariff
+from seatd.seats.receipts import Receipt
+from tests.sim.checker import Violation
+from tests.sim.clients import Client
+from tests.sim.rules import Rules, Tombstone
+from tests.sim.store import Acquire, Answer, Node, Project, Release, Renew, Sweep
+from tests.sim.world import CALM, LATE, TENANT, Setting, World
+
+
+class Stage:
+    """Two users, one seat, up to two nodes; `now` is set by the script."""
+
+    def __init__(self, rules: Rules, **fixed: Any) -> None:
+        setting = Setting(link=CALM, store_link=CALM, ttls=(3_000,), delta_ms=100, client_drift=False)
+        self.world = World(0, replace(setting, **fixed), rules)
+        for node in self.world.nodes:
+            node.offset_ms, node.rate_ppm = 1_000_000, 1_000_000
+        self.world.clients = []
+        self.at(100)
+        self.open(self.world.primary)
+
+    def at(self, ms: int) -> None:
+        self.world.loop.now = ms
+
+    def client(self, user: str, tenant: str = TENANT) -> Client:
+        made = Client(self.world, tenant, user, "c0")
+        made.stubborn = True
+        self.world.clients.append(made)
+        return made
+
+    def do(self, node: Node, verb: str, op: Any) -> Answer:
+        answer: Answer = self.world.execute(self.world.servers[0], node, verb, op, None)
+        return answer
+
+    def open(self, node: Node) -> None:
+        """Open an epoch where none is open, and put every policy into force that can be."""
+        answer = self.do(node, "renew", Renew(TENANT, _nobodys()))
+        if answer[0] == "unopened":
+            self.do(node, "open", self.world.sql.next_epoch(answer[1], self.world.loop.now))
+        for tenant in self.world.sql.accounts:
+            self.project(node, tenant)
+
+    def project(self, node: Node, tenant: str) -> None:
+        read = self.world.sql.policy(tenant)
+        assert read
+        self.do(node, "project", Project(tenant, *read))
+
+    def acquire(self, client: Client, node: Node) -> Answer:
+        op = Acquire(
+            client.tenant,
+            client.user,
+            client.name,
+            self.world.fresh("r"),
+            takeover=False,
+            lease=self.world.fresh("l"),
+        )
+        answer = self.do(node, "acquire", op)
+        if answer[0] == "granted":
+            _, _, lease, start, expires, ttl, kind, cap, _ = answer
+            held = _nobodys()._replace(
+                tenant=client.tenant, user=client.user, client=client.name, lease=lease, start_ms=start,
+                expires_ms=expires, kind=kind, cap=cap,
+            )  # fmt: skip
+            client._believe(self.world.loop.now, held, ttl)
+        return answer
+
+    def renew(self, client: Client, node: Node) -> Answer:
+        held = client.receipt
+        assert held
+        answer = self.do(node, "renew", Renew(client.tenant, held))
+        if answer[0] == "renewed":
+            client._believe(
+                self.world.loop.now, held._replace(start_ms=answer[1], expires_ms=answer[2]), answer[3]
+            )
+        return answer
+
+    def release(self, client: Client, node: Node, receipt: Any = None) -> Answer:
+        held = receipt or client.receipt
+        assert held
+        if receipt is None:
+            client.stop()
+        stone = Tombstone(client.tenant, held.user, held.lease, held.start_ms, "released")
+        epoch = self.world.sql.bury(stone, self.world.loop.now)
+        return self.do(node, "release", Release(client.tenant, held, epoch))
+
+    def fail_over(self) -> tuple[Node, Node]:
+        """Promote the second node with all that the first has; the first goes on for W."""
+        old, new = self.world.nodes
+        new.put(old.state.copy())
+        new.promote()
+        self.world.primary = new
+        old.writes_until = self.world.loop.now + self.world.times.w_ms
+        return old, new
+
+    def finish(self) -> list[Violation]:
+        self.world.watch.finished()
+        return self.world.watch.violations
+
+
+def _nobodys() -> Receipt:
+    return Receipt(TENANT, "nobody", "c0", "none", 0, 0, "team", 0)
+
+
+def lapsed_at_the_old_primary(rules: Rules) -> list[Violation]:
+    """A holder goes over to the new primary; the old one takes it for lapsed and gives its seat away."""
+    stage = Stage(rules, nodes=2, w_ms=6_000)
+    first, second = stage.client("u0"), stage.client("u1")
+    stage.acquire(first, stage.world.primary)
+    stage.at(500)
+    old, new = stage.fail_over()
+    stage.open(new)
+    stage.at(2_500)
+    stage.renew(first, new)
+    stage.at(3_400)
+    stage.acquire(second, old)
+    return stage.finish()
+
+
+def lapsed_then_restored(rules: Rules) -> list[Violation]:
+    """A lapsed lease comes back with an old copy of the store, and its holder with an old receipt."""
+    stage = Stage(rules)
+    node, first, second = stage.world.primary, stage.client("u0"), stage.client("u1")
+    stage.acquire(first, node)
+    copy = node.state.copy()
+    stage.at(3_700)
+    stage.acquire(second, node)
+    stage.at(4_000)
+    node.restart()
+    node.put(copy)
+    stage.open(node)
+    stage.at(4_100)
+    stage.renew(first, node)
+    stage.at(4_200)
+    stage.renew(second, node)
+    return stage.finish()
+
+
+def new_tenant_at_both_primaries(rules: Rules) -> list[Violation]:
+    """A tenant made after a promotion does not learn; the old primary must not hear of it."""
+    stage = Stage(rules, nodes=2, w_ms=6_000)
+    stage.at(500)
+    old, new = stage.fail_over()
+    stage.open(new)
+    stage.at(700)
+    stage.world.sql.create(Policy(LATE, 1, Tariff.TEAM, 1, 3_000), 700)
+    stage.world.watch.decided(stage.world.sql.accounts[LATE].policy)
+    for client, node in ((stage.client("v0", LATE), old), (stage.client("v1", LATE), new)):
+        stage.project(node, LATE)
+        stage.acquire(client, node)
+    return stage.finish()
+
+
+def caps_that_rose_and_fell(rules: Rules) -> list[Violation]:
+    """The first holder was granted under one seat, the second under two; the cap is one again, the store lost."""
+    stage = Stage(rules)
+    node, first, second = stage.world.primary, stage.client("u0"), stage.client("u1")
+    stage.acquire(first, node)
+    for at, cap in ((300, 2), (500, 1)):
+        stage.at(at)
+        stage.world.watch.decided(stage.world.sql.change(TENANT, cap=cap))
+        stage.project(node, TENANT)
+        stage.acquire(second, node)
+    stage.at(700)
+    node.restart()
+    node.put(type(node.state)())
+    stage.open(node)
+    stage.renew(second, node)
+    stage.renew(first, node)
+    return stage.finish()
+
+
+def many_small_steps(rules: Rules) -> list[Violation]:
+    """The store's clock steps forward three times, each time by less than Q, within one ttl."""
+    stage = Stage(rules)
+    node, first, second = stage.world.primary, stage.client("u0"), stage.client("u1")
+    stage.acquire(first, node)
+    told = node.now - stage.world.loop.now
+    for at in (500, 1_000, 1_500):
+        stage.at(at)
+        node.offset_ms += 400
+        node.call("sweep", Sweep(TENANT), at, at + told)
+        told = node.now - at
+    stage.at(2_500)
+    stage.acquire(second, node)
+    return stage.finish()
+
+
+def late_release_after_a_rollback(rules: Rules) -> tuple[int | None, int]:
+    """A release of an earlier start ends what a rollback restored; its holder is adopted and works on.
+
+    Returns when the ledger says that the lease ended, and when its holder last was renewed (store's time).
+    """
+    stage = Stage(rules)
+    node, client = stage.world.primary, stage.client("u0")
+    stage.acquire(client, node)
+    first, copy = client.receipt, node.state.copy()
+    stage.at(1_000)
+    stage.acquire(client, node)
+    stage.at(1_200)
+    node.restart()
+    node.put(copy)
+    stage.open(node)
+    stage.at(1_300)
+    stage.release(client, node, receipt=first)
+    last = 0
+    for at in (1_400, 2_400, 3_400):
+        stage.at(at)
+        assert stage.renew(client, node)[0] == "renewed"
+        last = node.now
+    stage.world.sql.record([entry[2:] for entry in node.state.stream])
+    assert first
+    return stage.world.sql.ledger[first.lease].ended_ms, last
