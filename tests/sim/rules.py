@@ -123,6 +123,13 @@ class Rules:
         """Tell what is left of a restored policy when an epoch opens."""
         return None
 
+    def ahead(self, now: int, expected: int, q_ms: int) -> bool:
+        """Tell whether the store's clock stepped forward, or the call was held up: nothing runs until it is known.
+
+        Whether it stepped, the caller knows when it has the answer: no call runs after its answer came.
+        """
+        return now > expected + q_ms
+
     # -- tombstones ------------------------------------------------------------------------------
 
     def buried(self, tombstone: Tombstone) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 
 from tests.sim.network import TIMEOUT, Effect, Process, Reply
 from tests.sim.rules import Tombstone
-from tests.sim.store import FOR_EVER, Again, Answer, Event, Node, Project, Release, Revoke, Sweep
+from tests.sim.store import FOR_EVER, Again, Answer, Close, Event, Node, Project, Release, Revoke, Sweep
 
 STORE_TIMEOUT_MS = 800
 AWAY: Answer = ["store_unavailable"]
@@ -21,7 +21,7 @@ class Server:
         self.life = 0
         self.up = True
         self.view: Node = world.primary
-        self._clock: dict[str, tuple[int, int]] = {}  # node -> its time, and when it said so
+        self._clock: dict[str, tuple[int, int, int]] = {}  # node -> epoch, how far ahead of the host, when
         self.kept: dict[tuple[int, Event], None] = {}
 
     def crash(self) -> None:
@@ -63,6 +63,8 @@ class Server:
                 yield from self._open(answer[1])
             elif answer[0] == "unknown_tenant":
                 yield from self.project(op.tenant)
+            elif answer[0] == "ahead":
+                yield from self._judge_clock(answer)
             elif answer[0] == "stale":
                 self.view = self.world.primary
                 yield self.world.loop.sleep(20)
@@ -71,6 +73,13 @@ class Server:
             else:
                 return answer
         return AWAY
+
+    def _judge_clock(self, answer: Answer) -> Steps:
+        """Close the epoch where the store's clock stepped; where the call was only late, do nothing."""
+        _, time_ms, epoch = answer
+        told = self.expected(self.view)
+        if told and told[0] == epoch and self.world.rules.ahead(time_ms, told[1], self.world.times.q_ms):
+            yield self._ask("close", Close(epoch))
 
     def _open(self, vacancy: str) -> Steps:
         opening = yield self.sql(lambda: self.world.sql.next_epoch(vacancy, self.world.loop.now))
@@ -86,6 +95,8 @@ class Server:
             answer = yield self._ask("project", Project(tenant, *read))
             if answer[0] == "unopened":
                 yield from self._open(answer[1])
+            elif answer[0] == "ahead":
+                yield from self._judge_clock(answer)
             elif answer[0] == "stale":
                 self.view = self.world.primary
             else:
@@ -159,25 +170,28 @@ class Server:
 
     def _ask(self, verb: str, op: Any) -> Effect:
         world, node, life = self.world, self.view, self.life
-        connection, expected = node.life, self.expected_ms(node)
+        connection, expected = node.life, self.expected(node)
 
         def handler(reply: Reply) -> None:
             if node.life == connection and node.up and world.loop.now <= node.writes_until:
                 answer = world.execute(self, node, verb, op, expected)
-                reply((answer, node.now, [entry[1:] for entry in node.emitted]))
+                reply((answer, node.state.epoch, node.now, [entry[1:] for entry in node.emitted]))
 
         ask = world.network.ask(self.name, world.setting.store_link, handler, STORE_TIMEOUT_MS)
 
         def effect(resume: Callable[[Any], None]) -> None:
+            sent = world.loop.now
+
             def heard(value: Any) -> None:
                 if value is TIMEOUT:
                     if world.loop.now > node.writes_until:
                         self.view = world.primary
                     resume(AWAY)
                     return
-                answer, said, emitted = value
+                answer, epoch, said, emitted = value
                 if life == self.life:
-                    self._clock[node.name] = (said, world.loop.now)
+                    if answer[0] != "ahead":
+                        self._learn_clock(node, epoch, said, sent)
                     self.kept.update(dict.fromkeys(emitted))
                     world.watch.acknowledged(self, emitted)
                 resume(answer)
@@ -186,6 +200,21 @@ class Server:
 
         return effect
 
-    def expected_ms(self, node: Node) -> int | None:
+    def _learn_clock(self, node: Node, epoch: int, said: int, sent: int) -> None:
+        """Keep a quick answer, and a slow one only where the store turns out to be behind what was expected.
+
+        Every clock that is kept is at most what the store had, so a step forward is never taken for none.
+        """
+        now, q_ms = self.world.loop.now, self.world.times.q_ms
+        before = self._clock.get(node.name)
+        if before and before[0] == epoch and now - sent > q_ms // 4:
+            aged = before[1] - (now - before[2]) // 100 - 1  # clocks drift by a hundredth
+            if said - now >= aged - (now - sent):
+                self._clock[node.name] = (epoch, aged, now)
+                return
+        self._clock[node.name] = (epoch, said - now, now)
+
+    def expected(self, node: Node) -> tuple[int, int] | None:
+        """Tell which epoch and time this seatd expects of a node, None before it heard of it."""
         told = self._clock.get(node.name)
-        return told and told[0] + self.world.loop.now - told[1]
+        return told and (told[0], told[1] + self.world.loop.now)

@@ -11,7 +11,7 @@ from seatd.seats.receipts import Receipt
 from tests.sim.checker import Violation
 from tests.sim.clients import Client
 from tests.sim.rules import Rules, Tombstone
-from tests.sim.store import Acquire, Answer, Node, Project, Release, Renew, Sweep
+from tests.sim.store import Acquire, Answer, Node, Project, Release, Renew, State, Sweep
 from tests.sim.world import CALM, LATE, TENANT, Setting, World
 
 
@@ -170,10 +170,34 @@ def caps_that_rose_and_fell(rules: Rules) -> list[Violation]:
         stage.acquire(second, node)
     stage.at(700)
     node.restart()
-    node.put(type(node.state)())
+    node.put(State())
     stage.open(node)
     stage.renew(second, node)
     stage.renew(first, node)
+    return stage.finish()
+
+
+def an_opening_held_up(rules: Rules) -> list[Violation]:
+    """An opening waits in a stopped store's socket; the store is flushed, opened, used and flushed again meanwhile."""
+    stage = Stage(rules)
+    node, sql, first, second = stage.world.primary, stage.world.sql, stage.client("u0"), stage.client("u1")
+    stage.acquire(first, node)
+    stage.at(300)
+    node.put(State())
+    held_up = sql.next_epoch(stage.do(node, "renew", Renew(TENANT, _nobodys()))[1], 300)
+    node.put(State())
+    stage.open(node)
+    stage.at(400)
+    stage.renew(first, node)
+    copy = first.receipt
+    stage.release(first, node)
+    stage.at(7_000)
+    stage.acquire(second, node)
+    node.put(State())
+    stage.do(node, "renew", Renew(TENANT, _nobodys()))
+    stage.do(node, "open", held_up)
+    stage.open(node)
+    assert copy
     return stage.finish()
 
 
@@ -186,7 +210,7 @@ def many_small_steps(rules: Rules) -> list[Violation]:
     for at in (500, 1_000, 1_500):
         stage.at(at)
         node.offset_ms += 400
-        node.call("sweep", Sweep(TENANT), at, at + told)
+        node.call("sweep", Sweep(TENANT), at, (1, at + told))
         told = node.now - at
     stage.at(2_500)
     stage.acquire(second, node)

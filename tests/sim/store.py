@@ -68,6 +68,10 @@ class Open(NamedTuple):
     tombstones: tuple[Tombstone, ...]
 
 
+class Close(NamedTuple):
+    epoch: int
+
+
 class Again(NamedTuple):
     events: tuple[tuple[int, Event], ...]
 
@@ -139,7 +143,7 @@ class Node:
         self.now = self.host = 0
         self._verbs: dict[str, Callable[..., Answer]] = {
             "acquire": self._acquire, "renew": self._renew, "release": self._release,
-            "revoke": self._revoke, "project": self._project, "sweep": self._sweep, "again": self._again,
+            "revoke": self._revoke, "project": self._project, "sweep": self._sweep, "again": self._again, "close": self._close,
         }  # fmt: skip
         self.restart()
         self.promote()
@@ -174,13 +178,15 @@ class Node:
 
     # -- calls -------------------------------------------------------------------------------------
 
-    def call(self, verb: str, op: Any, host_ms: int, expected_ms: int | None = None) -> Answer:
-        """Run one operation; `expected_ms`: the time that the caller thinks this store has."""
+    def call(self, verb: str, op: Any, host_ms: int, expected: tuple[int, int] | None = None) -> Answer:
+        """Run one operation; `expected`: an epoch, and the time that the caller thinks this store has in it."""
         state, self.host = self.state, host_ms
         self.emitted = []
         time_ms = self.time_ms(host_ms)
-        if expected_ms is not None and time_ms > expected_ms + self.times.q_ms:
-            state.pair = ()  # a step forward: what was freed by it was freed too early
+        self.now = time_ms
+        told = expected and expected[0] == state.epoch and verb not in {"open", "close"}
+        if told and expected and self.rules.ahead(time_ms, expected[1], self.times.q_ms):
+            return ["ahead", time_ms, state.epoch]
         self.now = max(time_ms, state.hwm)
         if verb == "open":
             return self._open(op)
@@ -205,6 +211,12 @@ class Node:
         for epoch, event in op.events:
             self._emit(*event, epoch=epoch)
         return ["added", len(op.events)]
+
+    def _close(self, op: Close) -> Answer:
+        """Answer nothing more in this epoch: the clock stepped forward."""
+        if op.epoch == self.state.epoch:
+            self.state.pair = ()
+        return ["closed"]
 
     def _open(self, op: Open) -> Answer:
         state, pair = self.state, self.rules.identity(self.run_id, self.replid)

@@ -16,6 +16,7 @@ SCENARIOS = (
     (stage.lapsed_at_the_old_primary, wrong.ShortLockDelay),
     (stage.lapsed_then_restored, wrong.PresentIsEnough),
     (stage.new_tenant_at_both_primaries, wrong.AnyEpochsWord),
+    (stage.an_opening_held_up, wrong.HeldUpOpening),
     (stage.caps_that_rose_and_fell, wrong.FirstCapAlone),
 )
 

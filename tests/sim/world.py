@@ -125,7 +125,9 @@ class World:
         """Have a stray message arrive somewhere."""
         self.rng.choice(self.servers).serve(verb, op, lambda _: None)
 
-    def execute(self, server: Server, node: Node, verb: str, op: Any, expected: int | None) -> Any:
+    def execute(
+        self, server: Server, node: Node, verb: str, op: Any, expected: tuple[int, int] | None
+    ) -> Any:
         """Run one operation on a node, watched."""
         answer = node.call(verb, op, self.loop.now, expected)
         self.watch.executed(node, verb, op, answer)
@@ -341,7 +343,9 @@ class World:
     def _step(self) -> None:
         if self.rng.random() < 0.4:
             self.primary.offset_ms -= self.rng.randint(1, 5_000)
-        elif all(server.expected_ms(self.primary) is not None for server in self.servers):
+        elif all(
+            (server.expected(self.primary) or [0])[0] == self.primary.state.epoch for server in self.servers
+        ):
             self.primary.offset_ms += self.rng.choice((800, 2_000, 20_000))
 
     def _crash(self) -> None:

@@ -142,7 +142,7 @@ WRONG = (
     Wrong("a revoked lease adopted again", RevokedAdoptedAgain, "rollback", {"changes": ("revoke",), "changes_ms": (1_000, 5_000), "faults": 3}),
     Wrong("run_id alone", RunIdAlone, "there and back", {"faults": 3}),
     Wrong("a word of the account plane taken from any epoch", AnyEpochsWord, "split", {"ttls": (10_000,), "w_ms": 4_000, "changes": ("revoke", "suspend", "cap"), "changes_ms": (500, 2_000), "faults": 3}, scripted=True),
-    Wrong("an opening that was held up", HeldUpOpening, "flushed", {"faults": 8, "store_link": SLOW_STORE}),
+    Wrong("an opening that was held up", HeldUpOpening, "flushed", {"faults": 8, "store_link": SLOW_STORE}, scripted=True),
     Wrong("the cap of a seat's first grant alone", FirstCapAlone, "empty", {"cap": 1, "changes": ("cap",), "changes_ms": (1_000, 4_000), "faults": 3}),
     Wrong("a receipt believed against its tombstone", DeadReceiptsCount, "rollback", {"replay": 0.3}),
 )  # fmt: skip
