@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 from seatd.model import Policy
 from seatd.seats.receipts import Receipt
 from seatd.usage.fold import join, known_from
-from tests.sim.rules import Tombstone
+from tests.sim.rules import FOR_EVER, Tombstone
 from tests.sim.sql import usage_event
-from tests.sim.store import FOR_EVER, Event, Node
+from tests.sim.store import Event, Node
 
 
 class Violation(NamedTuple):

@@ -13,6 +13,7 @@ from seatd.seats.receipts import Receipt
 
 RHO_PERCENT = 1
 SINGLE_Q_MS = 500
+FOR_EVER = 1 << 60
 
 
 class Times(NamedTuple):
@@ -24,7 +25,10 @@ class Times(NamedTuple):
 
 
 class Tombstone(NamedTuple):
-    """A lease that is over, up to a start; where `lease` is empty, all of the user's (of everybody's) of `kind`."""
+    """A lease that is over, up to a start; where `lease` is empty, all of the user's (of everybody's) of `kind`.
+
+    `before`: whatever the user was granted earlier is over too, on other clients.
+    """
 
     tenant: str
     user: str
@@ -32,9 +36,12 @@ class Tombstone(NamedTuple):
     start: int
     reason: str
     kind: str = ""
+    before: int = 0
 
     def names(self, user: str, lease: str, kind: str, start: int) -> bool:
         """Tell whether it means this lease with this start."""
+        if self.user == user and start < self.before:
+            return True
         if self.lease:
             return self.lease == lease and start <= self.start
         return self.user in {"", user} and start <= self.start and self.kind in {"", kind}
@@ -135,6 +142,10 @@ class Rules:
     def buried(self, tombstone: Tombstone) -> bool:
         """Tell whether this end is written to SQL."""
         return True
+
+    def revocation(self, tenant: str, user: str, lease: str, start: int) -> Tombstone:
+        """Tell what a revocation ends: the lease, and what its user has left on clients that it took over from."""
+        return Tombstone(tenant, user, lease, FOR_EVER, "revoked", before=start)
 
     def dead(self, tombstones: Iterable[Tombstone], held: Receipt) -> str:
         """Tell why a receipt's lease is over, "" where no tombstone names it."""

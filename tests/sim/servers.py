@@ -4,8 +4,8 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from tests.sim.network import TIMEOUT, Effect, Process, Reply
-from tests.sim.rules import Tombstone
-from tests.sim.store import FOR_EVER, Again, Answer, Close, Event, Node, Project, Release, Revoke, Sweep
+from tests.sim.rules import FOR_EVER, Tombstone
+from tests.sim.store import Again, Answer, Close, Event, Node, Project, Release, Revoke, Sweep
 
 STORE_TIMEOUT_MS = 800
 AWAY: Answer = ["store_unavailable"]
@@ -105,10 +105,10 @@ class Server:
 
     # -- the account plane ----------------------------------------------------------------------------
 
-    def revoke(self, tenant: str, user: str, lease: str, *, force: bool) -> Steps:
+    def revoke(self, tenant: str, user: str, lease: str, start: int, *, force: bool) -> Steps:
         """End a lease: written first, then done; returns the answer."""
         sql, loop = self.world.sql, self.world.loop
-        stone = Tombstone(tenant, user, lease, FOR_EVER, "revoked")
+        stone = self.world.rules.revocation(tenant, user, lease, start)
 
         def write() -> int:
             sql.ended.append([FOR_EVER, stone])
@@ -117,7 +117,7 @@ class Server:
         epoch = yield self.sql(write)
         if epoch is TIMEOUT:
             return AWAY
-        answer = yield from self.do("revoke", Revoke(tenant, user, lease, force, epoch))
+        answer = yield from self.do("revoke", Revoke(tenant, user, lease, start, force, epoch))
         return answer
 
     # -- the loops ------------------------------------------------------------------------------------

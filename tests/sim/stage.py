@@ -10,8 +10,8 @@ from seatd.model import Policy, Tariff
 from seatd.seats.receipts import Receipt
 from tests.sim.checker import Violation
 from tests.sim.clients import Client
-from tests.sim.rules import Rules, Tombstone
-from tests.sim.store import Acquire, Answer, Node, Project, Release, Renew, State, Sweep
+from tests.sim.rules import FOR_EVER, Rules, Tombstone
+from tests.sim.store import Acquire, Answer, Node, Project, Release, Renew, Revoke, State, Sweep
 from tests.sim.world import CALM, LATE, TENANT, Setting, World
 
 
@@ -30,8 +30,8 @@ class Stage:
     def at(self, ms: int) -> None:
         self.world.loop.now = ms
 
-    def client(self, user: str, tenant: str = TENANT) -> Client:
-        made = Client(self.world, tenant, user, "c0")
+    def client(self, user: str, tenant: str = TENANT, name: str = "c0") -> Client:
+        made = Client(self.world, tenant, user, name)
         made.stubborn = True
         self.world.clients.append(made)
         return made
@@ -53,13 +53,13 @@ class Stage:
         assert read
         self.do(node, "project", Project(tenant, *read))
 
-    def acquire(self, client: Client, node: Node) -> Answer:
+    def acquire(self, client: Client, node: Node, *, takeover: bool = False) -> Answer:
         op = Acquire(
             client.tenant,
             client.user,
             client.name,
             self.world.fresh("r"),
-            takeover=False,
+            takeover=takeover,
             lease=self.world.fresh("l"),
         )
         answer = self.do(node, "acquire", op)
@@ -198,6 +198,29 @@ def an_opening_held_up(rules: Rules) -> list[Violation]:
     stage.do(node, "open", held_up)
     stage.open(node)
     assert copy
+    return stage.finish()
+
+
+def taken_over_then_revoked(rules: Rules) -> list[Violation]:
+    """A user moves to another desktop and is revoked there by force; the store is lost; the first desktop asks."""
+    stage = Stage(rules, ttls=(10_000,))
+    world, node = stage.world, stage.world.primary
+    first, moved, second = stage.client("u0"), stage.client("u0", name="c1"), stage.client("u1")
+    stage.acquire(first, node)
+    stage.at(500)
+    stage.acquire(moved, node, takeover=True)
+    held = moved.receipt
+    assert held
+    stone = rules.revocation(TENANT, "u0", held.lease, held.start_ms)
+    world.sql.ended.append([FOR_EVER, stone])
+    epoch = world.sql.bury(stone, 600)
+    stage.do(node, "revoke", Revoke(TENANT, "u0", held.lease, held.start_ms, force=True, epoch=epoch))
+    stage.at(800)
+    stage.acquire(second, node)
+    node.put(State())
+    stage.open(node)
+    stage.renew(first, node)
+    stage.renew(second, node)
     return stage.finish()
 
 

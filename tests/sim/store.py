@@ -11,11 +11,10 @@ from typing import Any, NamedTuple
 
 from seatd.model import Policy, Tariff
 from seatd.seats.receipts import Receipt
-from tests.sim.rules import BY_THE_HOLDER, Rules, Seat, Times, Tombstone
+from tests.sim.rules import BY_THE_HOLDER, FOR_EVER, Rules, Seat, Times, Tombstone
 
 Answer = list[Any]
 Event = tuple[Any, ...]
-FOR_EVER = 1 << 60
 KEPT_MS = 10_500
 
 
@@ -45,6 +44,7 @@ class Revoke(NamedTuple):
     tenant: str
     user: str
     lease: str
+    start: int
     force: bool
     epoch: int
 
@@ -256,8 +256,10 @@ class Node:
         forget = max(seat.expires, self.now) + self.times.q_ms + ttl
         # A client that was taken over has a receipt that is worth nothing, but no tombstone: its floor stands.
         if reason not in {"taken_over", "expired"}:
-            start = seat.start if reason == "released" else FOR_EVER
-            tenant.dead[Tombstone(name, user, seat.lease, start, reason)] = forget
+            stone = Tombstone(name, user, seat.lease, seat.start, "released")
+            if reason != "released":
+                stone = self.rules.revocation(name, user, seat.lease, seat.start)._replace(reason=reason)
+            tenant.dead[stone] = forget
         for request in seat.requests:
             tenant.requests[user, seat.client, request] = (reason, forget)
         ended = seat._replace(ended=reason)
@@ -318,7 +320,7 @@ class Node:
         tenant = self.state.tenants.get(op.tenant)
         seat = tenant and self._settled(op.tenant, tenant, op.user)
         if tenant and self.learns(tenant):  # the lease may be known by its receipt only
-            stone = Tombstone(op.tenant, op.user, op.lease, FOR_EVER, "revoked")
+            stone = self.rules.revocation(op.tenant, op.user, op.lease, op.start)
             tenant.dead[stone] = tenant.learn_until
         if not tenant or not seat or seat.lease != op.lease:
             return ["not_found"]

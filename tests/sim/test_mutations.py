@@ -17,6 +17,7 @@ SCENARIOS = (
     (stage.lapsed_then_restored, wrong.PresentIsEnough),
     (stage.new_tenant_at_both_primaries, wrong.AnyEpochsWord),
     (stage.an_opening_held_up, wrong.HeldUpOpening),
+    (stage.taken_over_then_revoked, wrong.RevocationOfOneLease),
     (stage.caps_that_rose_and_fell, wrong.FirstCapAlone),
 )
 

@@ -13,10 +13,10 @@ from seatd.model import Policy, Tariff
 from tests.sim.checker import History, Watch
 from tests.sim.clients import Client
 from tests.sim.network import TIMEOUT, Link, Loop, Network, Process
-from tests.sim.rules import Rules, Times, Tombstone
+from tests.sim.rules import FOR_EVER, Rules, Times, Tombstone
 from tests.sim.servers import Server
 from tests.sim.sql import Sql
-from tests.sim.store import FOR_EVER, Acquire, Node, State
+from tests.sim.store import Acquire, Node, State
 
 TENANT = "acme"
 LATE = "late"
@@ -261,9 +261,10 @@ class World:
         while not self.closing:
             server = self.rng.choice(self.servers)
             if server.up and self.sql.up:
-                answer = yield from server.revoke(TENANT, user, seat.lease, force=force)
+                answer = yield from server.revoke(TENANT, user, seat.lease, seat.start, force=force)
                 if answer[0] in {"revoked", "not_found"}:
-                    self.watch.ended(Tombstone(TENANT, user, seat.lease, FOR_EVER, "revoked"))
+                    stone = Tombstone(TENANT, user, seat.lease, FOR_EVER, "revoked", before=seat.start)
+                    self.watch.ended(stone)
                     return
             yield self.loop.sleep(self.rng.randint(50, 400))
 

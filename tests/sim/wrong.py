@@ -11,7 +11,7 @@ from typing import Any
 from seatd.model import Policy
 from seatd.seats.receipts import Receipt
 from tests.sim.network import Link
-from tests.sim.rules import BY_THE_HOLDER, Rules, Seat, Times, Tombstone
+from tests.sim.rules import BY_THE_HOLDER, FOR_EVER, Rules, Seat, Times, Tombstone
 
 HASTY = {"stay_ms": (500, 6_000), "pause_ms": (50, 800)}
 SLOW = Link(slow=200, slow_ms=2_900, reply_lost=80, dark=700)
@@ -114,6 +114,11 @@ class FirstCapAlone(Rules):
         return max(cap, receipt_cap)
 
 
+class RevocationOfOneLease(Rules):
+    def revocation(self, tenant: str, user: str, lease: str, start: int) -> Tombstone:
+        return Tombstone(tenant, user, lease, FOR_EVER, "revoked")
+
+
 @dataclass(frozen=True)
 class Wrong:
     """A wrong rule, and where to look for it."""
@@ -145,4 +150,5 @@ WRONG = (
     Wrong("an opening that was held up", HeldUpOpening, "flushed", {"faults": 8, "store_link": SLOW_STORE}, scripted=True),
     Wrong("the cap of a seat's first grant alone", FirstCapAlone, "empty", {"cap": 1, "changes": ("cap",), "changes_ms": (1_000, 4_000), "faults": 3}),
     Wrong("a receipt believed against its tombstone", DeadReceiptsCount, "rollback", {"replay": 0.3}),
+    Wrong("a revocation that leaves the user's older client its receipt", RevocationOfOneLease, "empty", {"changes": ("force", "revoke"), "changes_ms": (1_000, 4_000), "faults": 3, "cap": 1, "ttls": (10_000,)}, scripted=True),
 )  # fmt: skip
