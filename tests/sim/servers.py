@@ -66,8 +66,7 @@ class Server:
             elif answer[0] == "ahead":
                 yield from self._judge_clock(answer)
             elif answer[0] == "stale":
-                self.view = self.world.primary
-                yield self.world.loop.sleep(20)
+                yield from self._behind(answer[1], op.epoch)
                 if verb == "revoke":
                     op = op._replace(epoch=self.world.sql.epoch)
             else:
@@ -80,6 +79,13 @@ class Server:
         told = self.expected(self.view)
         if told and told[0] == epoch and self.world.rules.ahead(time_ms, told[1], self.world.times.q_ms):
             yield self._ask("close", Close(epoch))
+
+    def _behind(self, own: int, told: int) -> Steps:
+        """Find the newer primary; where there is none, a number was taken for a vacancy that is no more: begin anew."""
+        if self.view is self.world.primary and own < told:
+            yield self._ask("close", Close(own))
+        self.view = self.world.primary
+        yield self.world.loop.sleep(20)
 
     def _open(self, vacancy: str) -> Steps:
         opening = yield self.sql(lambda: self.world.sql.next_epoch(vacancy, self.world.loop.now))
@@ -98,7 +104,7 @@ class Server:
             elif answer[0] == "ahead":
                 yield from self._judge_clock(answer)
             elif answer[0] == "stale":
-                self.view = self.world.primary
+                yield from self._behind(answer[1], read[1])
             else:
                 return answer
         return AWAY
