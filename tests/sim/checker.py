@@ -280,7 +280,8 @@ class Watch:
     def _may_be_lost(self, held: Receipt) -> bool:
         if self._starts[held.tenant, held.user] > held.start_ms:
             return True
-        granted = self.granted_at.get(held.lease, 0)
+        # An old primary may grant for W more what the new one has been told to end.
+        granted = self.granted_at.get(held.lease, 0) - self.world.times.w_ms
         return any(
             until >= granted and stone.tenant == held.tenant
             and stone.names(held.user, held.lease, held.kind, held.start_ms)

@@ -32,10 +32,10 @@ class TooLongError(Exception):
 
 
 def steps_of(asked: Sequence[Asked]) -> list[Step]:
-    """Make the steps of a recorded history; renewals change no seats here."""
+    """Make the steps of a recorded history; renewals and refusals to grant yet change no seats here."""
     steps = []
     for one in asked:
-        if one.verb == "renew":
+        if one.verb == "renew" or (one.answer and one.answer[0] == "learning"):
             continue
         lease = one.op.lease if one.verb == "acquire" else one.op.receipt.lease
         outcome, returned = "unknown", NEVER
