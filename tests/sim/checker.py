@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 from seatd.model import Policy
 from seatd.seats.receipts import Receipt
 from seatd.usage.fold import join, known_from
+from tests.sim.operations import Event
 from tests.sim.rules import FOR_EVER, Tombstone
 from tests.sim.sql import usage_event
-from tests.sim.store import Event, Node
+from tests.sim.store import Node
 
 
 class Violation(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any
 
 from seatd.seats.receipts import Receipt
 from tests.sim.network import TIMEOUT, Effect, Process
-from tests.sim.store import Acquire, Answer, Release, Renew
+from tests.sim.operations import Acquire, Answer, Release, Renew
 
 Steps = Generator[Effect, Any, Any]
 

@@ -4,8 +4,9 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from tests.sim.network import TIMEOUT, Effect, Process, Reply
+from tests.sim.operations import Again, Answer, Close, Event, Project, Release, Revoke, Sweep
 from tests.sim.rules import FOR_EVER, Tombstone
-from tests.sim.store import Again, Answer, Close, Event, Node, Project, Release, Revoke, Sweep
+from tests.sim.store import Node
 
 STORE_TIMEOUT_MS = 800
 AWAY: Answer = ["store_unavailable"]

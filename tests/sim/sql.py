@@ -9,8 +9,8 @@ from typing import Any
 
 from seatd.model import Policy, UsageEvent
 from seatd.usage.fold import Known, join, known_from
+from tests.sim.operations import Event, Open
 from tests.sim.rules import FOR_EVER, Rules, Times, Tombstone
-from tests.sim.store import Event, Open
 
 
 @dataclass

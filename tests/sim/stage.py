@@ -10,8 +10,9 @@ from seatd.model import Policy, Tariff
 from seatd.seats.receipts import Receipt
 from tests.sim.checker import Violation
 from tests.sim.clients import Client
+from tests.sim.operations import Acquire, Answer, Project, Release, Renew, Revoke, State, Sweep
 from tests.sim.rules import FOR_EVER, Rules, Tombstone
-from tests.sim.store import Acquire, Answer, Node, Project, Release, Renew, Revoke, State, Sweep
+from tests.sim.store import Node
 from tests.sim.world import CALM, LATE, TENANT, Setting, World
 
 

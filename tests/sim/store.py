@@ -6,107 +6,28 @@ decision is taken is `Rules`' business; time is handed in.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from seatd.model import Policy, Tariff
 from seatd.seats.receipts import Receipt
+from tests.sim.operations import (
+    Acquire,
+    Again,
+    Answer,
+    Close,
+    Event,
+    Open,
+    Project,
+    Release,
+    Renew,
+    Revoke,
+    State,
+    Sweep,
+    Tenant,
+)
 from tests.sim.rules import BY_THE_HOLDER, FOR_EVER, Rules, Seat, Times, Tombstone
 
-Answer = list[Any]
-Event = tuple[Any, ...]
 KEPT_MS = 10_500
-
-
-class Acquire(NamedTuple):
-    tenant: str
-    user: str
-    client: str
-    request: str
-    takeover: bool
-    lease: str
-
-
-class Renew(NamedTuple):
-    tenant: str
-    receipt: Receipt
-
-
-class Release(NamedTuple):
-    """`buried_in`: the epoch that SQL told together with the tombstone; 0 where none could be written."""
-
-    tenant: str
-    receipt: Receipt
-    buried_in: int
-
-
-class Revoke(NamedTuple):
-    tenant: str
-    user: str
-    lease: str
-    start: int
-    force: bool
-    epoch: int
-
-
-class Project(NamedTuple):
-    tenant: str
-    policy: Policy
-    epoch: int
-
-
-class Sweep(NamedTuple):
-    tenant: str
-
-
-class Open(NamedTuple):
-    """`tenants`: how long each one that existed learns."""
-
-    vacancy: str
-    epoch: int
-    tenants: dict[str, int]
-    tombstones: tuple[Tombstone, ...]
-
-
-class Close(NamedTuple):
-    epoch: int
-
-
-class Again(NamedTuple):
-    events: tuple[tuple[int, Event], ...]
-
-
-@dataclass
-class Tenant:
-    """All that a node knows of a tenant."""
-
-    policy: Policy | None = None
-    seats: dict[str, Seat] = field(default_factory=dict)
-    dead: dict[Tombstone, int] = field(default_factory=dict)  # -> when to forget it
-    requests: dict[tuple[str, str, str], tuple[str, int]] = field(default_factory=dict)
-    learn_until: int = 0
-
-    def copy(self) -> "Tenant":
-        return Tenant(self.policy, dict(self.seats), dict(self.dead), dict(self.requests), self.learn_until)
-
-
-@dataclass
-class State:
-    """What is lost when a store is lost."""
-
-    pair: tuple[str, ...] = ()
-    epoch: int = 0
-    seq: int = 0
-    hwm: int = 0
-    vacancy: str = ""
-    tenants: dict[str, Tenant] = field(default_factory=dict)
-    stream: list[tuple[int, int, int, Event]] = field(
-        default_factory=list
-    )  # epoch, seq, event's epoch, event
-
-    def copy(self) -> "State":
-        tenants = {name: tenant.copy() for name, tenant in self.tenants.items()}
-        return State(self.pair, self.epoch, self.seq, self.hwm, self.vacancy, tenants, list(self.stream))
 
 
 def forbidden(policy: Policy, user: str, kind: str) -> str:

@@ -13,10 +13,11 @@ from seatd.model import Policy, Tariff
 from tests.sim.checker import History, Watch
 from tests.sim.clients import Client
 from tests.sim.network import TIMEOUT, Link, Loop, Network, Process
+from tests.sim.operations import Acquire, State
 from tests.sim.rules import FOR_EVER, Rules, Times, Tombstone
 from tests.sim.servers import Server
 from tests.sim.sql import Sql
-from tests.sim.store import Acquire, Node, State
+from tests.sim.store import Node
 
 TENANT = "acme"
 LATE = "late"
