@@ -27,9 +27,11 @@ from seatd.accounts.service import Accounts
 from seatd.accounts.tokens import make as make_key
 from seatd.config import SettingError, Settings, checked
 from seatd.database import migrations
-from seatd.database.engine import make_engine
+from seatd.database.engine import make_engine, reading
 from seatd.embedded import EmbeddedStore
-from seatd.flows import demo, epochs
+from seatd.flows import demo
+from seatd.flows.burials import Burials
+from seatd.flows.epochs import Epochs, Trust
 from seatd.flows.keyring import Keys
 from seatd.flows.keys_used import KeysUsed
 from seatd.flows.months import Months
@@ -41,6 +43,7 @@ from seatd.seats.batch import Batcher
 from seatd.seats.service import Seats
 from seatd.seats.store import Store, StoreAwayError, StoreOptions, connect
 from seatd.telemetry import configure_logging, log
+from seatd.usage import cursors
 from seatd.usage.recorder import Recorder
 from seatd.web import client
 from seatd.web.admin import add_admin_routes
@@ -125,12 +128,19 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         stack.enter_context(folder.held(settings.data))
         engine = make_engine(settings.database_url)
         stack.push_async_callback(engine.dispose)
-        url = settings.store or (await stack.enter_async_context(EmbeddedStore(settings.data / "store"))).url
-        yield await _compose(stack, settings, engine, url)
+        embedded = None
+        if not settings.store:
+            embedded = await stack.enter_async_context(EmbeddedStore(settings.data / "store"))
+        yield await _compose(stack, settings, engine, embedded)
 
 
-async def _compose(stack: AsyncExitStack, settings: Settings, engine: AsyncEngine, url: str) -> Running:
-    options = StoreOptions(stream_max=settings.stream_max)
+async def _compose(
+    stack: AsyncExitStack, settings: Settings, engine: AsyncEngine, embedded: EmbeddedStore | None
+) -> Running:
+    url = embedded.url if embedded else settings.store
+    options = StoreOptions(
+        q_ms=settings.q_ms, stream_max=settings.stream_max, delta_ms=settings.delta_ms, w_ms=settings.w_ms
+    )
 
     async def opened_store() -> Store:
         store = Store(connect(url, options), options)
@@ -140,8 +150,14 @@ async def _compose(stack: AsyncExitStack, settings: Settings, engine: AsyncEngin
     async def project(tenant: str) -> bool:
         return await projector.project(tenant)
 
-    async def open_epoch(partition: int) -> None:
-        await epochs.open_epoch(engine, store, partition)
+    async def open_epoch(partition: int, stepped: int) -> None:
+        if await partitions.open(partition, stepped):
+            projector.everything = True
+
+    async def committed(partition: int) -> tuple[int, int]:
+        async with reading(engine) as connection:
+            cursor = await cursors.load(connection, partition)
+        return cursor.epoch, cursor.seq
 
     price_lists = PriceLists(engine, wall_clock_ms)
     accounts = Accounts(engine, wall_clock_ms, price_lists.zone_of)
@@ -152,8 +168,19 @@ async def _compose(stack: AsyncExitStack, settings: Settings, engine: AsyncEngin
         await stack.enter_async_context(Batcher(await opened_store(), partition))
         for partition in range(options.partitions)
     ]
+    trust = Trust(settings.data / "hwm", embedded.loaded_whole if embedded else None)
+    partitions = Epochs(engine, store, trust)
+    burials = Burials(accounts, settings.w_ms + settings.q_ms)
     keys = await _keys(accounts, store, settings)
-    seats = Seats(store, batchers, keys.keyring, project=project, open_epoch=open_epoch)
+    seats = Seats(
+        store,
+        batchers,
+        keys.keyring,
+        project=project,
+        open_epoch=open_epoch,
+        bury=burials.bury,
+        committed=committed,
+    )
     keys.serve(seats)
     projector = Projector(accounts, seats, price_lists.tenant_scoped)
     used = KeysUsed(accounts)
@@ -167,6 +194,10 @@ async def _compose(stack: AsyncExitStack, settings: Settings, engine: AsyncEngin
     )
     loops: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
         "database": database.prepare_for_ever,
+        "open": seats.keep_open_for_ever,
+        "again": seats.add_lost_again_for_ever,
+        "note": partitions.note_for_ever,
+        "tidy": burials.tidy_for_ever,
         "sweep": seats.sweep_for_ever,
         "project": projector.project_for_ever,
         "keys": used.note_for_ever,

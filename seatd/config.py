@@ -37,7 +37,11 @@ def parse_address(text: str, setting: str) -> Address:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All that `serve` needs to know.  Empty URLs mean the embedded store and SQLite under `data`."""
+    """All that `serve` needs to know.  Empty URLs mean the embedded store and SQLite under `data`.
+
+    `q_ms` is the lock delay, `delta_ms` the largest offset between clocks of store nodes, `w_ms` how long an old
+    primary may write on after a promotion.
+    """
 
     data: Path = Path("var")
     listen: Address = Address("127.0.0.1", 8470)
@@ -49,6 +53,9 @@ class Settings:
     demo: bool = False
     log_level: str = "info"
     log_console: bool = False
+    q_ms: int = 500
+    delta_ms: int = 2_000
+    w_ms: int = 0
     stream_max: int = 1_000_000
     recorder_every_ms: int = 500
 
@@ -72,6 +79,8 @@ def checked(settings: Settings) -> Settings:
     scheme = _scheme(settings.database).partition("+")[0]
     if settings.database and scheme not in DATABASE_SCHEMES:
         raise SettingError(f"--database takes a sqlite or postgresql URL; {scheme!r} is neither.")
+    if settings.q_ms < settings.w_ms:
+        raise SettingError(f"--q-ms must not be less than --w-ms: {settings.q_ms} < {settings.w_ms}.")
     return settings
 
 

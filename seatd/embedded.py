@@ -25,6 +25,8 @@ STOP_S: Final = 15.0
 RESTART_PAUSE_S: Final = 0.2
 SOCKET_PATH_MAX: Final = 100  # sun_path has room for 107 bytes and an end
 _PR_SET_PDEATHSIG: Final = 1
+_DAMAGE: Final = (b"truncat", b"short read", b"bad file format", b"unexpected end of file")
+"""What a store says of an append-only file whose end it left out."""
 
 
 class NoStoreBinaryError(Exception):
@@ -86,6 +88,7 @@ class EmbeddedStore:
         self._binary = find_binary()
         self._process: subprocess.Popen[bytes] | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._log_began = 0
 
     async def __aenter__(self) -> "EmbeddedStore":  # noqa: PYI034 - typing.Self buys nothing in a final class
         """Start the store and wait until it answers; raises `TimeoutError` with the log's end."""
@@ -116,6 +119,16 @@ class EmbeddedStore:
         """The store's process id while it runs."""
         return self._process.pid if self._process and self._process.poll() is None else None
 
+    def loaded_whole(self) -> bool:
+        """Tell whether the store, at its latest start, found its append-only file undamaged to the end."""
+        try:
+            with (self.folder / "store.log").open("rb") as log_file:
+                log_file.seek(self._log_began)
+                said = log_file.read(1 << 20).lower()
+        except OSError:
+            return False
+        return b"loaded from append only file" in said and not any(word in said for word in _DAMAGE)
+
     def _command(self) -> list[str]:
         options = {
             "port": "0",
@@ -136,6 +149,7 @@ class EmbeddedStore:
     async def _start(self) -> None:
         self.socket.unlink(missing_ok=True)
         with (self.folder / "store.log").open("ab") as log_file:
+            began = log_file.tell()
             self._process = subprocess.Popen(  # noqa: ASYNC220 - forks once, at start
                 self._command(),
                 stdin=subprocess.DEVNULL,
@@ -145,6 +159,7 @@ class EmbeddedStore:
                 preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - one thread yet
             )
         (self.folder / "store.pid").write_text(str(self._process.pid))
+        self._log_began = began
         deadline = time.monotonic() + START_S
         while not await self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 ID_PATTERN: Final = r"^[A-Za-z0-9._@:+\-]{1,128}\Z"
 """What a tenant, customer, user, client, product or request id looks like (contract: API.md)."""
@@ -68,6 +68,14 @@ class KeyGrant:
     expires_ms: int | None = None
 
 
+class Tombstone(NamedTuple):
+    """A user's receipts with a start up to `start_ms` are void, for `reason`."""
+
+    user: str
+    start_ms: int
+    reason: str
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """One tenant's rules as the seat plane enforces them, in force from one version to the next.
@@ -75,7 +83,10 @@ class Policy:
     `version` rises with every account change of the tenant.  `cap` is the booked quantity of the
     tariff's product now.  `bindings` maps a user to the products that user is named for (`agent`,
     `service`, add-ons).  `open_addons` are booked products of scope `tenant`: everybody has them.
-    `keys` maps the SHA-256 of a key (hex) to what it opens.
+    `keys` maps the SHA-256 of a key (hex) to what it opens.  `ended_version` is the version of the latest change
+    that ended every lease, for `ended_reason`.  The last two matter to a store that an epoch was opened on
+    since: `learn_ttl_ms` is the longest ttl that may still be running (0: the tenant does not learn), and
+    `tombstones` say whose receipts are void.
     """
 
     tenant: str
@@ -89,6 +100,10 @@ class Policy:
     bindings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     open_addons: tuple[str, ...] = ()
     keys: Mapping[str, KeyGrant] = field(default_factory=dict)
+    ended_version: int = 0
+    ended_reason: str = ""
+    learn_ttl_ms: int = 0
+    tombstones: tuple[Tombstone, ...] = ()
 
 
 EventKind = Literal["started", "ended", "denied", "sample", "adopted"]

@@ -94,6 +94,10 @@ TENANT_GAUGES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
 )
 """The families with the label `tenant`, by the field they show: read from the store at each scrape."""
 TENANTS: Final = ("seatd_tenants", "Tenants that the seat store knows.")
+TENANTS_LEARNING: Final = (
+    "seatd_tenants_learning",
+    "Tenants that learn who sits, after the store was lost: renewals go on, acquires wait.",
+)
 TENANTS_FULL: Final = ("seatd_tenants_full", "Tenants with every seat in use that refuse users this minute.")
 
 

@@ -33,7 +33,7 @@ class ValkeyServer:
             "always",
         ]
         command += ["--logfile", str(self.folder / "log")]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 20
         while True:
             try:

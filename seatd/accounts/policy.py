@@ -5,19 +5,27 @@ Decides how history becomes a policy at one instant.  A trial that ran out keeps
 """
 
 from collections.abc import Set as AbstractSet
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Row, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from seatd.accounts import bookings, keys, tariffs
+from seatd.accounts import bookings, keys, tariffs, tombstones
 from seatd.accounts.tariffs import TariffLine
-from seatd.database.schema import bindings, people, tenants
+from seatd.database.schema import bindings, partitions, people, tenants
 from seatd.model import Policy, Tariff
+
+CLOCKS_MS: Final = 60_000
+"""How far the clocks of two seatds may be apart when they say which came first, a tenant or an epoch."""
 
 
 async def load(
-    connection: AsyncConnection, tenant: str, now_ms: int, *, tenant_scoped: AbstractSet[str]
+    connection: AsyncConnection,
+    tenant: str,
+    now_ms: int,
+    *,
+    tenant_scoped: AbstractSet[str],
+    partition: int = 0,
 ) -> Policy | None:
     """Load the policy of a tenant at `now_ms`, or at its latest change if that is later.
 
@@ -46,7 +54,21 @@ async def load(
         bindings=await _bindings(connection, tenant),
         open_addons=tuple(sorted(open_addons)),
         keys=await keys.grants_of(connection, tenant, at_ms),
+        ended_version=row.ended_version,
+        ended_reason=row.ended_reason,
+        learn_ttl_ms=row.longest_ttl_ms if await _may_learn(connection, row, partition) else 0,
+        tombstones=await tombstones.standing(connection, tenant, now_ms),
     )
+
+
+async def _may_learn(connection: AsyncConnection, row: Row[Any], partition: int) -> bool:
+    """Tell whether receipts may be about that the store does not know: the tenant is older than the epoch.
+
+    The first epoch of a partition that SQL has never seen before has nothing to learn.
+    """
+    query = select(partitions.c.epoch, partitions.c.opened_ms).where(partitions.c.partition == partition)
+    opened = (await connection.execute(query)).one_or_none()
+    return opened is not None and opened.epoch > 1 and row.created_ms < opened.opened_ms + CLOCKS_MS
 
 
 async def _tariff(

@@ -41,6 +41,7 @@ async def make(connection: AsyncConnection, tenant: str, name: str, now_ms: int)
             customer=tenant,
             labels={},
             lease_ttl_ms=TTL_MS_DEFAULT,
+            longest_ttl_ms=TTL_MS_DEFAULT,
             policy_version=0,
             created_ms=now_ms,
             changed_ms=now_ms,
@@ -80,8 +81,23 @@ async def _set_columns(change: Change, fields: TenantFields) -> None:
     changed = {key: value for key, value in wanted.items() if before[key] != value}
     if not changed:
         return
-    await change.connection.execute(update(tenants).where(tenants.c.id == change.tenant).values(changed))
+    implied: dict[str, Any] = {}
+    unheard = before["policy_version"] == 0  # no lease was ever granted under the ttl that stands
+    if unheard or changed.get("lease_ttl_ms", 0) > before["longest_ttl_ms"]:  # kept before it is projected
+        implied = {"longest_ttl_ms": changed.get("lease_ttl_ms", before["longest_ttl_ms"])}
+    if "lease_ttl_ms" in changed:
+        implied["shorter_since_ms"] = None
+    if changed.get("suspended_since_ms"):
+        implied |= _ended(change, "suspended")
+    await change.connection.execute(
+        update(tenants).where(tenants.c.id == change.tenant).values(changed | implied)
+    )
     change.record("tenant.change", changed)
+
+
+def _ended(change: Change, reason: str) -> dict[str, Any]:
+    """Say that this change ends every lease of the tenant: receipts of earlier versions are void from here on."""
+    return {"ended_version": change.row.policy_version + 1, "ended_reason": reason}
 
 
 async def _set_tariff(change: Change, fields: TenantFields) -> None:
@@ -102,7 +118,12 @@ async def _set_tariff(change: Change, fields: TenantFields) -> None:
             return
     else:
         return
+    stands = line.tariff if line else None
     if await tariffs.settle(change, wanted, until):
+        if ran_out or (stands is not None and wanted != stands):
+            reason = "trial_expired" if ran_out else "tariff_switched" if wanted else "contract_ended"
+            ended = update(tenants).where(tenants.c.id == change.tenant).values(_ended(change, reason))
+            await change.connection.execute(ended)
         change.record("tariff.switch", {"tariff": wanted, "trial_until_ms": until if wanted else None})
 
 

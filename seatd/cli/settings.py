@@ -27,6 +27,18 @@ def _workers(_: click.Context, __: click.Parameter, value: int) -> int:
     return value
 
 
+def _duration(flag: str, default: int, text: str) -> Callable[[Any], Any]:
+    return click.option(
+        flag,
+        type=click.IntRange(0, 600_000),
+        default=default,
+        show_default=True,
+        envvar=f"SEATD_{flag.removeprefix('--').replace('-', '_').upper()}",
+        show_envvar=True,
+        help=text,
+    )
+
+
 DATA: Final = click.option(
     "--data",
     type=click.Path(path_type=Path),
@@ -99,6 +111,9 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
         show_envvar=True,
         help="Server processes; this version runs one.",
     ),
+    _duration("--q-ms", 500, "Lock delay: a seat is free so long after its lease ran out."),
+    _duration("--delta-ms", 2_000, "Largest offset between the clocks of store nodes."),
+    _duration("--w-ms", 0, "How long an old primary may write on after a promotion."),
     click.option(
         "--demo",
         is_flag=True,

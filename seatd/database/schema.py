@@ -62,6 +62,12 @@ tenants: Final = Table(
     Column("created_ms", Instant, nullable=False),
     # The instant of the latest change: no later change of the tenant is given an earlier one.
     Column("changed_ms", Instant, nullable=False),
+    # The longest ttl that may still be running, and since when the seat plane knows of a shorter one.
+    Column("longest_ttl_ms", BigInteger, nullable=False, server_default="0"),
+    Column("shorter_since_ms", Instant),
+    # The version that ended every lease of the tenant last, and why.
+    Column("ended_version", BigInteger, nullable=False, server_default="0"),
+    Column("ended_reason", String(32), nullable=False, server_default=""),
 )
 """One customer project each; `policy_version` rises with every change of the tenant."""
 
@@ -188,6 +194,18 @@ partitions: Final = Table(
     Column("opened_ms", Instant, nullable=False),
 )
 """The newest epoch of each partition of the seat plane."""
+
+tombstones: Final = Table(
+    "tombstones",
+    metadata,
+    Column("tenant", Id, primary_key=True),
+    Column("person", String(32), primary_key=True),
+    Column("start_ms", Instant, nullable=False),
+    Column("reason", String(32), nullable=False),
+    Column("until_ms", Instant, nullable=False),
+    Index(None, "until_ms"),
+)
+"""Receipts of a person with a start up to `start_ms` are void; kept until none of them can matter any more."""
 
 recorder_cursors: Final = Table(
     "recorder_cursors",

@@ -24,7 +24,8 @@ TenantScoped = Callable[[], Awaitable[AbstractSet[str]]]
 class Projector:
     """Projects policies: one tenant on demand, all that are due in a loop.
 
-    `database_up` tells whether SQL answered the loop when it last asked.
+    `database_up` tells whether SQL answered the loop when it last asked.  Who sets `everything` has every tenant
+    projected once: after an epoch was opened, so that what learns is known before somebody comes.
     """
 
     def __init__(self, accounts: Accounts, seats: Seats, tenant_scoped: TenantScoped) -> None:
@@ -32,13 +33,18 @@ class Projector:
         self._seats = seats
         self._tenant_scoped = tenant_scoped
         self.database_up = False
+        self.everything = False
 
     async def project(self, tenant: str) -> bool:
         """Put a tenant's policy of now into force; False where there is no such tenant.
 
         Raises `Refusal`: `database_unavailable`, `store_unavailable`, `busy`.
         """
-        policy = await self._accounts.policy(tenant, tenant_scoped=await self._tenant_scoped())
+        policy = await self._accounts.policy(
+            tenant,
+            tenant_scoped=await self._tenant_scoped(),
+            partition=self._seats.partition_of(tenant),
+        )
         if policy is None:
             return False
         try:
@@ -55,13 +61,26 @@ class Projector:
         for tenant in dict.fromkeys(row.tenant for row in due):
             await self.project(tenant)
         if due:
-            await self._accounts.projected([row.id for row in due])
+            await self._accounts.projected(due)
         return len(due)
+
+    async def _project_all(self) -> None:
+        after: str | None = None
+        while True:
+            page = await self._accounts.tenants(limit=ROWS_A_ROUND, after=after)
+            for tenant in page.items:
+                await self.project(tenant.id)
+            if page.next is None:
+                return
+            after = page.next
 
     async def project_for_ever(self) -> None:
         """Project what falls due, until cancelled."""
         while True:
             try:
+                if self.everything:
+                    await self._project_all()
+                    self.everything = False
                 while await self.project_due() == ROWS_A_ROUND:
                     pass
                 self.database_up = True

@@ -12,9 +12,10 @@ from typing import Final, Self
 
 from seatd.model import Refusal
 from seatd.seats.store import Answer, Operation, Outcome, Store, StoreAwayError, UnopenedError
+from seatd.seats.unrecorded import Unrecorded
 from seatd.telemetry import STORE_BATCH, STORE_CALLS, log
 
-ORDER: Final = ("renew", "release", "revoke", "project", "inspect", "sweep", "acquire")
+ORDER: Final = ("renew", "release", "revoke", "project", "readd", "inspect", "sweep", "acquire")
 BATCH_MAX: Final = 256
 QUEUE_MAX: Final = 20_000
 RETRY_AFTER_MS: Final = 1_000
@@ -33,6 +34,7 @@ class Batcher:
     def __init__(self, store: Store, partition: int) -> None:
         self._store = store
         self.partition = partition
+        self.unrecorded = Unrecorded()
         self._queues: dict[str, deque[Entry]] = {verb: deque() for verb in ORDER}
         self._waiting = 0
         self._wake = asyncio.Event()
@@ -124,6 +126,7 @@ class Batcher:
         elif isinstance(outcome, UnopenedError):
             self._fail([(verb, taken)], outcome)
         else:
+            self.unrecorded.note(outcome)
             for (_, future), answer in zip(taken, outcome, strict=True):
                 if not future.done():
                     future.set_result(answer)

@@ -68,9 +68,13 @@ class Sitting:
 
 @dataclass(frozen=True, slots=True)
 class Fullness:
-    """How full a tenant is: seats in use and the cap that is enforced; unknown tenants are all zero."""
+    """How full a tenant is: seats in use and the cap that is enforced; unknown tenants are all zero.
+
+    `learns_until_ms` is 0 where the tenant does not learn.
+    """
 
     known: bool
     in_use: int
     capacity: int
     version: int
+    learns_until_ms: int = 0

@@ -24,7 +24,10 @@ _HEAD: Final = 1 + KEY_ID_BYTES + MAC_BYTES
 
 
 class Receipt(NamedTuple):
-    """What was granted: `start_ms`, `expires_ms` in UTC epoch, `cap` the tenant's at the first grant."""
+    """What was granted: `start_ms`, `expires_ms` in UTC epoch, `cap` the tenant's at the first grant.
+
+    `version` is that of the policy under which it was made: who ended every lease of a tenant names one, too.
+    """
 
     tenant: str
     user: str
@@ -34,6 +37,7 @@ class Receipt(NamedTuple):
     expires_ms: int
     kind: str
     cap: int
+    version: int = 0
 
 
 def key_id(name: str) -> bytes:

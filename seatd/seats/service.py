@@ -23,16 +23,24 @@ from seatd.seats.receipts import Keyring, Receipt, seal, unseal
 from seatd.seats.store import Answer, Store, StoreAwayError, UnopenedError, policy_operation
 from seatd.telemetry import log
 
+LOOK_EVERY_S: Final = 1.0
 SWEEP_EVERY_S: Final = 0.5
 SWEEP_TENANTS: Final = 64
 SWEEP_LEASES: Final = 256
+REVOKE_TRIES: Final = 3
+OPEN_TRIES: Final = 4
 UNKNOWN_FOR_S: Final = 2.0
 UNKNOWN_MAX: Final = 4_096
 
 Project = Callable[[str], Awaitable[bool]]
 """Put a tenant's policy into force; False where the account plane knows no such tenant."""
-OpenEpoch = Callable[[int], Awaitable[None]]
-"""Open an epoch of a partition; raises `Refusal` where the account plane cannot be asked."""
+OpenEpoch = Callable[[int, int], Awaitable[None]]
+"""Open an epoch of a partition, also where one is open on this store, if it is the one in which the clock stepped
+(0: it did not); raises `Refusal` where the account plane cannot be asked."""
+Committed = Callable[[int], Awaitable[tuple[int, int]]]
+"""Tell up to which epoch and number the events of a partition are in the ledger."""
+Bury = Callable[[str, str, int, str], Awaitable[bool]]
+"""Write a tombstone (tenant, user, start, reason) to SQL; False where it could not be written in time."""
 
 
 def _forbidden() -> Refusal:
@@ -54,6 +62,7 @@ def _refusals() -> Mapping[str, Callable[[Answer], Refusal]]:
         "lease_gone": lambda a: Refusal("lease_gone", reason=a[1]),
         "conflict": _own_lease_ended,
         "stream_full": lambda _: store_unavailable(),
+        "learning": lambda a: Refusal("learning", retry_after_ms=max(a[1] - a[2], 1)),
         "busy": lambda _: Refusal("busy", retry_after_ms=RETRY_AFTER_MS),
         "not_found": lambda _: Refusal("not_found"),
         "unknown_tenant": lambda _: Refusal("unauthorized"),
@@ -108,6 +117,8 @@ class Seats:
         *,
         project: Project,
         open_epoch: OpenEpoch,
+        bury: Bury,
+        committed: Committed,
     ) -> None:
         """Serve from `store` (for reads outside the batch) and `batchers`, one a partition."""
         self._store = store
@@ -115,8 +126,10 @@ class Seats:
         self.keyring = keyring
         self._project = project
         self._open_epoch = open_epoch
+        self._bury = bury
+        self._committed = committed
         self._opening: dict[int, asyncio.Lock] = {b.partition: asyncio.Lock() for b in batchers}
-        self._epochs_opened = dict.fromkeys(self._opening, 0)
+        self._generations: dict[int, int] = dict.fromkeys(self._opening, 0)
         self._projecting: dict[str, asyncio.Task[bool]] = {}
         self._unknown: dict[str, float] = {}
 
@@ -137,22 +150,36 @@ class Seats:
             dict(wanted.labels) or False,
         )
         answer = await self._answer("acquire", operation)
-        created, lease, start_ms, expires_ms, ttl_ms, kind, cap, addons = answer[1:]
-        receipt = Receipt(caller.tenant, wanted.user, wanted.client, lease, start_ms, expires_ms, kind, cap)
+        created, lease, start_ms, expires_ms, ttl_ms, kind, cap, addons, version = answer[1:]
+        receipt = Receipt(
+            caller.tenant, wanted.user, wanted.client, lease, start_ms, expires_ms, kind, cap, version
+        )
         return self._lease(receipt, ttl_ms, tuple(addons), created=bool(created))
 
     async def renew(self, caller: Caller, lease: str, receipt_text: str) -> Lease:
         """Extend a lease by its receipt; raises `Refusal` `lease_gone` with the reason where it is lost."""
         held = unseal(self.keyring, receipt_text, tenant=caller.tenant, lease=lease)
-        operation = (caller.tenant, caller.key_hash, lease, held.user, held.start_ms, held.expires_ms)
-        start_ms, expires_ms, ttl_ms, kind, cap = (await self._answer("renew", operation))[1:]
-        renewed = held._replace(start_ms=start_ms, expires_ms=expires_ms, kind=kind, cap=cap)
+        operation = (
+            caller.tenant,
+            caller.key_hash,
+            lease,
+            held.user,
+            held.start_ms,
+            held.expires_ms,
+            held.client,
+            held.kind,
+            held.cap,
+            held.version,
+        )
+        start_ms, expires_ms, ttl_ms, kind, cap, version = (await self._answer("renew", operation))[1:]
+        renewed = held._replace(start_ms=start_ms, expires_ms=expires_ms, kind=kind, cap=cap, version=version)
         return self._lease(renewed, ttl_ms, (), created=False)
 
     async def release(self, caller: Caller, lease: str, receipt_text: str) -> bool:
         """Give a seat back; True where that ended or freed something.  A lost lease is no error."""
         held = unseal(self.keyring, receipt_text, tenant=caller.tenant, lease=lease)
-        operation = (caller.tenant, caller.key_hash, lease, held.user, held.start_ms)
+        buried = await self._bury(caller.tenant, held.user, held.start_ms, "released")
+        operation = (caller.tenant, caller.key_hash, lease, held.user, held.start_ms, int(buried))
         return bool((await self._answer("release", operation))[1])
 
     async def addon_user(self, caller: Caller, lease: str, product: str) -> str:
@@ -180,6 +207,10 @@ class Seats:
 
     # -- for the account plane --------------------------------------------------------------------
 
+    def partition_of(self, tenant: str) -> int:
+        """Tell which partition a tenant lives in."""
+        return self._store.partition_of(tenant)
+
     async def put_policy(self, policy: Policy) -> bool:
         """Put a policy into force; False where a newer one stands.  Raises `Refusal` where the store is away."""
         answer = await self._answer("project", policy_operation(policy))
@@ -187,35 +218,59 @@ class Seats:
         return bool(answer[1])
 
     async def revoke(self, tenant: str, lease: str, *, force: bool = False) -> tuple[str, int]:
-        """End a lease; returns its user and the instant its seat is free.  Raises `Refusal` `not_found`."""
-        answer = await self._answer("revoke", (tenant, lease, "", "", int(force)))
+        """End a lease; returns its user and the instant its seat is free.
+
+        Raises `Refusal`: `not_found`, `learning` where it may yet come back, `database_unavailable` where no
+        tombstone can be written, without which a loss of the store could bring it back.
+        """
+        answer = await self._revoke(tenant, lease, "", "", force=force)
         return str(answer[2]), int(answer[3])
 
     async def revoke_user(self, tenant: str, user: str, kind: str) -> bool:
         """End the user's lease of that kind, if there is one."""
         try:
-            await self._answer("revoke", (tenant, "", user, kind, 0))
+            await self._revoke(tenant, "", user, kind, force=False)
         except Refusal as refusal:
             if refusal.code != "not_found":
                 raise
             return False
         return True
 
+    async def _revoke(self, tenant: str, lease: str, user: str, kind: str, *, force: bool) -> Answer:
+        """Bury the lease's receipts, then end it; again where its holder acquired anew in between."""
+        standing = await self._answer("inspect", (tenant, "standing", lease, user))
+        user, start_ms = standing[2], standing[3]
+        for _ in range(REVOKE_TRIES):
+            if not await self._bury(tenant, user, start_ms, "revoked"):
+                raise Refusal("database_unavailable", retry_after_ms=RETRY_AFTER_MS)
+            answer = await self._answer("revoke", (tenant, lease, user, kind, int(force), start_ms))
+            if answer[0] != "later":
+                return answer
+            start_ms = answer[1]
+        raise Refusal("busy", "The holder keeps acquiring; try again.", retry_after_ms=RETRY_AFTER_MS)
+
     async def fullness(self, tenant: str) -> Fullness:
         """Tell how full a tenant is now."""
-        known, in_use, capacity, version, _ = (await self._answer("inspect", (tenant, "status")))[1:]
-        return Fullness(bool(known), in_use, capacity, version)
+        known, in_use, capacity, version, _, learns_until_ms = (
+            await self._answer("inspect", (tenant, "status"))
+        )[1:]
+        return Fullness(bool(known), in_use, capacity, version, learns_until_ms)
 
-    async def everywhere(self) -> list[tuple[str, int, int, int]]:
-        """Tell how full every tenant is that the store knows: tenant, in use, capacity, refused this minute.
+    async def everywhere(self) -> list[tuple[str, int, int, int, int]]:
+        """Tell how full every tenant is that the store knows.
 
+        Returns rows of tenant, in use, capacity, refused this minute, milliseconds that it still learns.
         Raises `Refusal` or `StoreAwayError` where the store is away.
         """
-        rows: list[tuple[str, int, int, int]] = []
+        rows: list[tuple[str, int, int, int, int]] = []
         for batcher in self._batchers:
             names = await self._store.tenants(batcher.partition)
             answers = await asyncio.gather(*(batcher.submit("inspect", (name, "full")) for name in names))
-            rows += [(name, *answer[1:]) for name, answer in zip(names, answers, strict=True)]
+            rows += [
+                (name, *answer[1:])
+                for name, answer in zip(names, answers, strict=True)
+                if answer[0] == "full"  # a policy of another epoch is not known yet
+            ]
         return rows
 
     async def reachable(self) -> bool:
@@ -245,19 +300,26 @@ class Seats:
         raise refuse(answer)
 
     async def _opened(self, batcher: Batcher, verb: str, operation: tuple[Any, ...]) -> Answer:
-        partition = batcher.partition
-        seen = self._epochs_opened[partition]
-        try:
-            return await batcher.submit(verb, operation)
-        except UnopenedError:
-            async with self._opening[partition]:
-                if self._epochs_opened[partition] == seen:  # else another caller has just done it
-                    await self._open_epoch(partition)
-                    self._epochs_opened[partition] += 1
-        try:
-            return await batcher.submit(verb, operation)
-        except UnopenedError:
-            raise store_unavailable() from None
+        """Submit; where the store is not the one that is known, have an epoch opened and submit once more."""
+        late = False
+        for _ in range(OPEN_TRIES):
+            generation = self._generations[batcher.partition]
+            try:
+                return await batcher.submit(verb, operation)
+            except UnopenedError as error:
+                # A call that came late looks like a clock that jumped; only one that stays ahead is one.
+                if error.stepped and not late:
+                    late = True
+                    continue
+                await self._open(batcher.partition, generation, error.stepped)
+        raise store_unavailable()
+
+    async def _open(self, partition: int, generation: int, stepped: int) -> None:
+        """Have an epoch opened, once for all who found the partition closed at the same time."""
+        async with self._opening[partition]:
+            if self._generations[partition] == generation:
+                await self._open_epoch(partition, stepped)
+                self._generations[partition] += 1
 
     async def _bring(self, tenant: str) -> bool:
         """Have a tenant projected, once for all who ask at the same time; remember who is unknown, briefly."""
@@ -274,6 +336,38 @@ class Seats:
                 self._unknown.clear()
             self._unknown[tenant] = time.monotonic() + UNKNOWN_FOR_S
         return known
+
+    async def keep_open_for_ever(self) -> None:
+        """Look every second whether the store is still the one that is known, until cancelled.
+
+        So learning begins when the store was lost, not when the first client comes.
+        """
+        while True:
+            with contextlib.suppress(Refusal):
+                await self.reachable()
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def add_lost_again_for_ever(self) -> None:
+        """Bring what an earlier epoch acknowledged and lost into the stream of this one, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            for batcher in self._batchers:
+                with contextlib.suppress(Refusal, UnopenedError):
+                    await self._add_lost_again(batcher)
+
+    async def _add_lost_again(self, batcher: Batcher) -> None:
+        kept = batcher.unrecorded
+        if not kept:
+            return
+        kept.committed(*await self._committed(batcher.partition))
+        lost = kept.lost()
+        try:
+            await asyncio.gather(*(batcher.submit("readd", ("", event)) for event in lost))
+        except (Refusal, UnopenedError):
+            kept.keep_lost(lost)
+            raise
+        if lost:
+            log.warning("events of a lost epoch added again", partition=batcher.partition, count=len(lost))
 
     # -- the sweeper ------------------------------------------------------------------------------
 

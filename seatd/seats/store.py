@@ -7,6 +7,7 @@ call means to its callers is the batcher's business.
 
 import asyncio
 import hashlib
+import time
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from seatd.model import Policy, UsageEvent
 
-TENANT_KEYS: Final = ("t", "b", "s", "v", "l", "x", "f", "m")
+TENANT_KEYS: Final = ("t", "b", "s", "v", "l", "x", "f", "m", "c", "d")
 PREFIX: Final = "seatd"
 
 Operation = tuple[Any, ...]
@@ -34,16 +35,48 @@ class StoreAwayError(Exception):
 
 
 class UnopenedError(Exception):
-    """The partition has no epoch: nothing ran."""
+    """No epoch was opened on this store, or its clock has jumped since it answered in epoch `stepped`: nothing ran."""
+
+    def __init__(self, verb: str, *, stepped: int = 0) -> None:
+        self.stepped = stepped
+        super().__init__(verb)
 
 
-Outcome = list[Answer] | StoreAwayError | UnopenedError
+@dataclass(frozen=True, slots=True)
+class PartitionState:
+    """An epoch that is open (0: none), whether it was opened on this store, and the clock's high-water mark."""
+
+    epoch: int
+    known: bool
+    hwm_ms: int
+
+
+class Answers(list[Answer]):
+    """What a script answered, in order, at the store's `now_ms`.
+
+    `events` are those it added to the stream of `epoch`, from number `first_seq` on.
+    """
+
+    def __init__(
+        self, answers: list[Answer], now_ms: int, epoch: int, first_seq: int, events: list[bytes]
+    ) -> None:
+        self.now_ms = now_ms
+        self.epoch = epoch
+        self.first_seq = first_seq
+        self.events = events
+        super().__init__(answers)
+
+
+Outcome = Answers | StoreAwayError | UnopenedError
 """What came of one script: an answer an operation, or why there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreOptions:
-    """How the store is spoken to: waits in milliseconds, `q_ms` the lock delay, `clock_offset_ms` for tests."""
+    """How the store is spoken to: waits in milliseconds, `q_ms` the lock delay, `clock_offset_ms` for tests.
+
+    `delta_ms` is the largest offset between clocks of store nodes, `w_ms` how long an old primary may write on.
+    """
 
     partitions: int = 1
     q_ms: int = 500
@@ -51,14 +84,17 @@ class StoreOptions:
     timeout_ms: int = 800
     connect_timeout_ms: int = 500
     clock_offset_ms: int = 0
+    delta_ms: int = 2_000
+    w_ms: int = 0
 
 
 def _scripts() -> dict[str, bytes]:
     folder = files("seatd.seats") / "lua"
-    prelude = (folder / "prelude.lua").read_bytes()
-    verbs = ("acquire", "renew", "release", "revoke", "sweep", "project", "inspect")
+    identity = (folder / "identity.lua").read_bytes() + b"\n"
+    prelude = identity + (folder / "prelude.lua").read_bytes()
+    verbs = ("acquire", "renew", "release", "revoke", "sweep", "project", "inspect", "readd")
     scripts = {verb: prelude + b"\n" + (folder / f"{verb}.lua").read_bytes() for verb in verbs}
-    scripts["open"] = (folder / "open.lua").read_bytes()
+    scripts["open"] = identity + (folder / "open.lua").read_bytes()
     return scripts
 
 
@@ -90,6 +126,8 @@ class Store:
     def __init__(self, connection: AbstractConnection, options: StoreOptions) -> None:
         self._connection = connection
         self._turn = asyncio.Lock()
+        self._last: dict[int, tuple[int, float, int]] = {}
+        self._stepped: set[int] = set()
         self.options = options
 
     def partition_of(self, tenant: str) -> int:
@@ -123,7 +161,12 @@ class Store:
             await self.load()
             for i, reply in zip(missing, await self._send([commands[i] for i in missing]), strict=True):
                 replies[i] = reply
-        return [self._outcome(verb, reply) for (verb, _), reply in zip(calls, replies, strict=True)]
+        last_epoch = self._last[partition][2] if partition in self._last else 0
+        outcomes = [
+            self._outcome(verb, reply, last_epoch) for (verb, _), reply in zip(calls, replies, strict=True)
+        ]
+        self._note_time(partition, outcomes)
+        return outcomes
 
     def _command(self, partition: int, verb: str, operations: Sequence[Operation]) -> list[Any]:
         numbers: dict[str, int] = {}
@@ -132,8 +175,22 @@ class Store:
         for tenant in numbers:
             keys += self.tenant_keys(partition, tenant)
         options = self.options
-        settings = msgpack.packb((options.q_ms, options.clock_offset_ms, options.stream_max))
-        return ["EVALSHA", _SHA[verb], len(keys), *keys, settings, msgpack.packb(packed)]
+        settings = (
+            options.q_ms,
+            options.clock_offset_ms,
+            options.stream_max,
+            options.delta_ms,
+            options.w_ms,
+            self._expected_ms(partition),
+        )
+        # The scripts' unpacker knows one kind of string, not the newer one for bytes.
+        operations_packed = msgpack.packb(packed, use_bin_type=False)
+        return ["EVALSHA", _SHA[verb], len(keys), *keys, msgpack.packb(settings), operations_packed]
+
+    def _expected_ms(self, partition: int) -> int:
+        """Reckon the time that the store should have: its last answer and what has passed here since."""
+        last = self._last.get(partition)
+        return 0 if last is None else last[0] + int((time.monotonic() - last[1]) * 1000)
 
     async def _send(self, commands: Sequence[list[Any]]) -> list[Any]:
         async with self._turn:
@@ -162,13 +219,29 @@ class Store:
             return error
 
     @staticmethod
-    def _outcome(verb: str, reply: Any) -> Outcome:
+    def _outcome(verb: str, reply: Any, last_epoch: int) -> Outcome:
         if isinstance(reply, RedisError):
             return StoreAwayError(f"{verb}: {reply}")
-        answers = msgpack.unpackb(reply)
-        if answers and answers[0] == "unopened":
-            return UnopenedError(verb)
-        return list(answers)
+        # The scripts' packer knows one kind of string; that of events holds bytes, not text.
+        unpacked = msgpack.unpackb(reply, unicode_errors="surrogateescape")
+        if len(unpacked) == 1:
+            return UnopenedError(verb, stepped=last_epoch if unpacked[0] == "stepped" else 0)
+        now_ms, answers, first_seq, events, epoch = unpacked
+        packed = [event.encode("utf-8", "surrogateescape") for event in events]
+        return Answers(answers, now_ms, epoch, first_seq, packed)
+
+    def _note_time(self, partition: int, outcomes: Sequence[Outcome]) -> None:
+        for outcome in reversed(outcomes):
+            if isinstance(outcome, Answers):
+                self._last[partition] = (outcome.now_ms, time.monotonic(), outcome.epoch)
+                self._stepped.discard(partition)
+                return
+            if isinstance(outcome, UnopenedError):
+                # Asked once more with the same expectation: a call that was merely late is in time then.
+                if not outcome.stepped or partition in self._stepped:
+                    self._last.pop(partition, None)
+                self._stepped.add(partition)
+                return
 
     async def load(self) -> None:
         """Load every script."""
@@ -176,10 +249,23 @@ class Store:
             if isinstance(reply, RedisError):
                 raise StoreAwayError(str(reply))
 
-    async def open_epoch(self, partition: int, epoch: int) -> int:
-        """Open an epoch unless one is open; returns the one that is open now."""
-        script = SCRIPTS["open"]
-        return int(await self._one(["EVAL", script, 1, self.partition_keys(partition)[0], epoch]))
+    async def look(self, partition: int) -> PartitionState:
+        """Look at a partition: which epoch is open, and whether on this store."""
+        return await self._open(partition, "look", 0, 0)
+
+    async def open_epoch(self, partition: int, seen: int, epoch: int) -> PartitionState:
+        """Open an epoch, unless another was opened since `seen` was; returns what is open now."""
+        return await self._open(partition, "open", seen, epoch)
+
+    async def know_again(self, partition: int, seen: int) -> PartitionState:
+        """Go on with the epoch `seen` on this store, which provably lost nothing."""
+        return await self._open(partition, "know", seen, 0)
+
+    async def _open(self, partition: int, what: str, seen: int, epoch: int) -> PartitionState:
+        key = self.partition_keys(partition)[0]
+        arguments = [self.options.clock_offset_ms, what, seen, epoch]
+        open_now, known, hwm_ms = await self._one(["EVAL", SCRIPTS["open"], 1, key, *arguments])
+        return PartitionState(int(open_now), bool(known), int(hwm_ms))
 
     async def _one(self, command: list[Any]) -> Any:
         (reply,) = await self._send([command])
@@ -244,6 +330,8 @@ def _event(partition: int, entry: Any) -> UsageEvent:
         details = dict(zip(("lease", "user", "reason"), rest, strict=True))
     elif kind == "denied":
         details = dict(zip(("user", "reason"), rest, strict=True))
+    elif kind == "adopted":
+        details = dict(zip(("lease", "user", "tariff"), rest, strict=True))
     else:
         details = {"numbers": tuple(rest)}
     return UsageEvent(
@@ -272,6 +360,10 @@ def policy_operation(policy: Policy) -> Operation:
         " ".join(policy.open_addons),
         bindings,
         keys,
+        policy.ended_version,
+        policy.ended_reason,
+        policy.learn_ttl_ms,
+        [part for tombstone in policy.tombstones for part in tombstone],
     )
 
 

@@ -25,6 +25,7 @@ from seatd.telemetry import (
     TENANT_GAUGES,
     TENANTS,
     TENANTS_FULL,
+    TENANTS_LEARNING,
     log,
 )
 
@@ -37,12 +38,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class TenantNow:
-    """How full a tenant is: seats in use, the cap that is enforced, users refused in the minute that runs."""
+    """How full a tenant is: seats in use, the cap that is enforced, users refused in the minute that runs.
+
+    `learning_ms` is how long it still learns who sits, after the store was lost; 0 where it does not.
+    """
 
     tenant: str
     in_use: int
     capacity: int
     denied: int
+    learning_ms: int = 0
 
     @property
     def full(self) -> bool:
@@ -98,6 +103,7 @@ class _Scrape(Collector):
             return
         yield GaugeMetricFamily(*TENANTS, value=len(self.rows))
         yield GaugeMetricFamily(*TENANTS_FULL, value=sum(row.full for row in self.rows))
+        yield GaugeMetricFamily(*TENANTS_LEARNING, value=sum(row.learning_ms > 0 for row in self.rows))
         shown = bounded(self.rows, self.largest)
         for field, (name, text) in TENANT_GAUGES.items():
             family = GaugeMetricFamily(name, text, labels=["tenant"])
@@ -142,17 +148,29 @@ def add_ops_routes(app: web.Application, probes: Probes, *, largest: int = LARGE
         return web.json_response({"status": "ok", "version": seatd.__version__})
 
     async def ready(_: web.Request) -> web.Response:
-        store, policies = await asyncio.gather(
+        store, policies, rows = await asyncio.gather(
             _read("store", probes.store_ok, otherwise=False),
             _read("policies", probes.policies_ok, otherwise=False),
+            _read("tenants", tenants, None),
         )
         database = looked_at(store)
         # No client route needs SQL: a seatd without it is ready, and says so.
         checks = {"store": store, "policies": policies, "database": database}
-        body = {"ready": store and policies, "checks": {name: _word(ok) for name, ok in checks.items()}}
+        body = {
+            "ready": store and policies,
+            "checks": {name: _word(ok) for name, ok in checks.items()},
+            "learning": _learning(rows or ()),
+        }
         return web.json_response(body, status=200 if body["ready"] else 503)
 
     app.add_routes([web.get("/metrics", metrics), web.get("/healthz", healthy), web.get("/readyz", ready)])
+
+
+def _learning(rows: Iterable[TenantNow]) -> list[dict[str, object]]:
+    """Say who still learns, for how long, and why; the longest first, the largest number of them bounded."""
+    learning = sorted((row for row in rows if row.learning_ms > 0), key=lambda row: -row.learning_ms)
+    why = "the seat store was lost; who sits is being learnt from receipts"
+    return [{"tenant": row.tenant, "for_ms": row.learning_ms, "why": why} for row in learning[:LARGEST]]
 
 
 def _word(ok: bool) -> str:

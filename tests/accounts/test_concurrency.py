@@ -101,7 +101,7 @@ async def test_a_scheduled_booking_raises_the_version_once(database_url: str) ->
     both = [Accounts(make_engine(database_url), clock) for _ in range(2)]
     await both[0].put_tenant("a", {"name": "A", "tariff": Tariff.TEAM, "seats": 5}, actor=ME)
     decision = await both[0].book("a", "team", 3, actor=ME)
-    await both[0].projected([due.id for due in await both[0].due_projections()])
+    await both[0].projected(await both[0].due_projections())
     assert await both[0].due_projections() == ()
     assert await both[0].next_due_ms() == decision.booking.effective_ms
     before = await both[0].policy("a")

@@ -201,7 +201,7 @@ class AccountMachine(RuleBasedStateMachine):
         assert policy is not None
         self.versions_rise(policy, {row.tenant for row in due})
         if due:
-            self.run(self.accounts.projected([row.id for row in due]))
+            self.run(self.accounts.projected(due))
         self.policy_agrees(policy)
         tenant = self.run(self.accounts.tenant(self.tenant))
         assert tenant.tariff == self.model.tariff

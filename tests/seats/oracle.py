@@ -27,6 +27,7 @@ class Oracle:
     def __init__(self, q_ms: int, now: int) -> None:
         self.q = q_ms
         self.now = now
+        self.clock = now  # what the store's clock is held to from the next call on
         self.tenants: dict[str, Tenant] = {}
         self.events: list[Event] = []
         self._verbs: dict[str, Callable[..., Answer]] = {
@@ -47,7 +48,7 @@ class Oracle:
             if verb == "sweep":
                 return ["swept", 0, 0]
             if verb == "inspect" and op[1] == "status":
-                return ["status", 0, 0, 0, 0, self.now]
+                return ["status", 0, 0, 0, 0, self.now, 0]
             return ["unknown_tenant"]
         return self._verbs[verb](tenant, *op[1:])
 
@@ -74,6 +75,8 @@ class Oracle:
     def _end(self, t: Tenant, user: str, seat: Seat, reason: str, at: int) -> None:
         at = max(seat.granted, min(at, seat.expires))
         seat.ended = reason
+        # The user's next start must be later than this one, which may have run ahead of the clock.
+        self.clock = max(self.clock, seat.start + 1)
         self.events.append(("ended", t.policy.tenant, at, seat.lease, user, reason))
         forget = max(seat.expires, self.now) + self.q + t.policy.ttl_ms
         t.leases[seat.lease] = (user, reason)
@@ -225,13 +228,26 @@ class Oracle:
                 if request:
                     seat.requests[request] = content
             seat.expires = max(seat.expires, self.now + ttl)
-            return ["granted", 0, seat.lease, seat.start, seat.expires, ttl, seat.kind, seat.cap, addons]
+            return [
+                "granted",
+                0,
+                seat.lease,
+                seat.start,
+                seat.expires,
+                ttl,
+                seat.kind,
+                seat.cap,
+                addons,
+                t.policy.version,
+            ]
         floor = expires = 0
+        cap = t.policy.cap
         if seat and not seat.ended:
             if not takeover:
                 return self._deny(t, user, ["seat_elsewhere", seat.client, seat.granted])
             self._end(t, user, seat, "taken_over", self.now)
             kind, floor, expires = seat.kind, max(seat.floor, seat.expires), seat.expires
+            cap = max(seat.cap, cap)  # the seat moves, and with it what it was granted under
         elif seat and (seat.ended != "released" or seat.kind != kind):
             return self._deny(t, user, ["conflict", seat.ended, seat.expires + self.q, self.now])
         else:
@@ -241,14 +257,14 @@ class Oracle:
             if refused:
                 return self._deny(t, user, refused)
         start = max(self.now, after + 1)
-        new = Seat(lease, client, kind, t.policy.cap, start, start, max(expires, self.now + ttl), floor)
+        new = Seat(lease, client, kind, cap, start, start, max(expires, self.now + ttl), floor)
         if request:
             new.requests[request] = content
         t.seats[user] = new
         t.leases[lease] = (user, "")
         self.events.append(("started", t.policy.tenant, start, lease, user, kind, labels or {}))
         self._changed(t)
-        return ["granted", 1, lease, start, new.expires, ttl, kind, t.policy.cap, addons]
+        return ["granted", 1, lease, start, new.expires, ttl, kind, cap, addons, t.policy.version]
 
     def _no_room(self, t: Tenant, user: str) -> Answer | None:
         def others() -> list[str]:
@@ -282,7 +298,7 @@ class Oracle:
         seat.expires = max(seat.expires, expires, self.now + t.policy.ttl_ms)
         if late:
             self._changed(t)
-        return ["renewed", seat.start, seat.expires, t.policy.ttl_ms, seat.kind, seat.cap]
+        return ["renewed", seat.start, seat.expires, t.policy.ttl_ms, seat.kind, seat.cap, t.policy.version]
 
     def _why_gone(self, t: Tenant, seat: Seat | None, lease: str, start: int, expires: int) -> str:
         reason = t.leases.get(lease, ("", ""))[1]
@@ -342,7 +358,7 @@ class Oracle:
 
     def _inspect(self, t: Tenant, what: str, *rest: Any) -> Answer:
         if what == "status":
-            return ["status", 1, self.in_use(t), t.policy.cap, t.policy.version, self.now]
+            return ["status", 1, self.in_use(t), t.policy.cap, t.policy.version, self.now, 0]
         if what == "addon":
             return self._addon(t, *rest)
         rows = []

@@ -54,6 +54,7 @@ class Plane:
     accounts: dict[str, Policy]
     projected: list[str] = field(default_factory=list)
     opened: list[int] = field(default_factory=list)
+    buries: bool = True
 
     async def acquire(self, user: str, client: str = "pc1", tenant: str = "acme", **wanted: Any) -> Lease:
         """Acquire with the tenant's key."""
@@ -66,6 +67,10 @@ class Plane:
     async def release(self, lease: Lease) -> bool:
         """Release with the lease's own receipt."""
         return await self.seats.release(Caller(lease.tenant, KEY), lease.lease, lease.receipt)
+
+
+async def nothing_committed(_partition: int) -> tuple[int, int]:
+    return 0, 0
 
 
 @contextlib.asynccontextmanager
@@ -82,12 +87,23 @@ async def plane(server: ValkeyServer, *accounts: Policy, **options: Any) -> Asyn
         await made.seats.put_policy(made.accounts[tenant])
         return True
 
-    async def open_epoch(partition: int) -> None:
+    async def open_epoch(partition: int, stepped: int) -> None:
         made.opened.append(partition)
-        await reads.open_epoch(partition, 1)
+        await reads.open_epoch(partition, (await reads.look(partition)).epoch, 1 + bool(stepped))
+
+    async def bury(*_: object) -> bool:
+        return made.buries
 
     async with Batcher(watched, 0) as batcher:
-        seats = Seats(reads, [batcher], RING, project=project, open_epoch=open_epoch)
+        seats = Seats(
+            reads,
+            [batcher],
+            RING,
+            project=project,
+            open_epoch=open_epoch,
+            bury=bury,
+            committed=nothing_committed,
+        )
         made = Plane(seats, batcher, reads, watched, {account.tenant: account for account in accounts})
         yield made
     await reads.close()

@@ -13,10 +13,10 @@ from tests.seats.plane import RING
 ids = st.text(string.ascii_letters + string.digits + "._@:+-", min_size=1, max_size=128)
 instants = st.integers(0, 2**47)
 receipts = st.builds(
-    Receipt, ids, ids, ids, ids, instants, instants, st.sampled_from(("team", "agent", "service")), st.integers(0, 10**6)
+    Receipt, ids, ids, ids, ids, instants, instants, st.sampled_from(("team", "agent", "service")), st.integers(0, 10**6), st.integers(0, 10**9)
 )  # fmt: skip
 letters = st.characters(max_codepoint=300)
-HELD = Receipt("acme", "ana", "pc1", "lease1", 1_800_000_000_000, 1_800_000_300_000, "team", 50)
+HELD = Receipt("acme", "ana", "pc1", "lease1", 1_800_000_000_000, 1_800_000_300_000, "team", 50, 7)
 TEXT = seal(RING, HELD)
 
 

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from seatd.model import Refusal
-from seatd.seats.store import SCRIPTS, Operation, Store, StoreAwayError, StoreOptions, connect
+from seatd.seats.store import SCRIPTS, Operation, PartitionState, Store, StoreAwayError, StoreOptions, connect
 from tests.seats.plane import KEY, plane, policy
 from tests.valkey import ValkeyServer
 
@@ -117,8 +117,11 @@ async def test_only_what_did_not_run_is_sent_again(valkey: ValkeyServer) -> None
 async def test_an_epoch_that_is_open_stays(valkey: ValkeyServer) -> None:
     options = StoreOptions()
     store = Store(connect(valkey.url, options), options)
-    assert await store.open_epoch(0, 3) == 3
-    assert await store.open_epoch(0, 4) == 3
+    assert await store.look(0) == PartitionState(0, known=False, hwm_ms=0)
+    opened = await store.open_epoch(0, 0, 3)
+    assert (opened.epoch, opened.known) == (3, True)
+    assert await store.open_epoch(0, 0, 4) == opened  # whoever saw none was overtaken
+    assert (await store.open_epoch(0, 3, 5)).epoch == 5
     await store.close()
 
 

@@ -226,7 +226,7 @@ async def test_ready_is_what_clients_need(opened, monkeypatch, probes, status: i
     client = await opened(probes)
     answer = await client.get("/readyz")
     assert answer.status == status
-    assert await answer.json() == {"ready": status == 200, "checks": checks}
+    assert await answer.json() == {"ready": status == 200, "checks": checks, "learning": []}
 
 
 async def test_ready_again_when_the_store_is_back(opened):

@@ -1,11 +1,11 @@
 -- Purpose: grant, extend or move a seat; refuse with the reason.  Lease and usage event are one atom.
 -- KEYS, ARGV: prelude.lua.  Operation: {tenant, key hash, user, client, request id or "", its
 --        fingerprint, takeover 0|1, add-ons asked for or false, id for a new lease, labels or false}
--- Returns {"granted", new 0|1, lease, start, expires, ttl, kind, cap, {add-on}} or a refusal:
+-- Returns {"granted", new 0|1, lease, start, expires, ttl, kind, cap, {add-on}, policy version} or a refusal:
 --        {code, ...}: no_seat in_use capacity next_expiry now q | seat_elsewhere client since |
 --        not_named product | addon_not_named product | suspended since | trial_expired since |
 --        no_tariff since | request_id_reused | lease_gone reason | conflict reason free_at now |
---        unauthorized | forbidden | unknown_tenant | stream_full | busy
+--        unauthorized | forbidden | unknown_tenant | stream_full | busy | learning until now
 
 local RIDS_MAX = 32
 local full = redis.call('XLEN', STREAM) >= STREAM_MAX
@@ -49,7 +49,7 @@ end
 local function granted(st, user, rec, new, expires, addons)
   redis.call('ZADD', seats_of(st, rec), expires, user)
   look_again(st, expires + Q)
-  return {'granted', new, rec[LEASE], rec[START], expires, st.ttl, rec[KIND], rec[CAP], addons}
+  return {'granted', new, rec[LEASE], rec[START], expires, st.ttl, rec[KIND], rec[CAP], addons, st.version}
 end
 
 -- The holder asks again: the lease is extended; a new request makes earlier receipts worthless.
@@ -70,10 +70,10 @@ local function again(st, op, rec, expires, addons)
   return granted(st, op[3], rec, 0, math.max(expires, NOW + st.ttl), addons)
 end
 
-local function begin(st, op, kind, floor, after, addons, expires)
+local function begin(st, op, kind, cap, floor, after, addons, expires)
   local user = op[3]
   local start = math.max(NOW, after + 1)
-  local rec = {op[9], op[4], start, kind, st.cap, start, floor, st.term, '', {}}
+  local rec = {op[9], op[4], start, kind, cap, start, floor, st.term, '', {}}
   remember(rec, op[5], op[6])
   save_lease(st, user, rec)
   redis.call('HSET', st.x, rec[LEASE], cmsgpack.pack({'', 0, user}))
@@ -114,9 +114,10 @@ end
 
 local function acquire(op)
   local st, user, client = tenant_at(op[1]), op[3], op[4]
-  if not st.name then return {'unknown_tenant'} end
+  if unknown(st) then return {'unknown_tenant'} end
   local refused = key_refused(st, op[2])
   if refused then return refused end
+  if st.learning then return {'learning', st.learning, NOW} end
   if full then return {'stream_full'} end
   refused = may_work(st)
   if refused then return deny(st, user, refused) end
@@ -144,7 +145,7 @@ local function acquire(op)
     if op[7] ~= 1 then return deny(st, user, {'seat_elsewhere', rec[CLIENT], rec[GRANTED]}) end
     -- The old client may believe until its expiry: that is the new lease's floor.
     finish(st, user, rec, 'taken_over', math.max(rec[GRANTED], math.min(NOW, expires)), expires)
-    return begin(st, op, rec[KIND], math.max(rec[FLOOR], expires), after, addons, expires)
+    return begin(st, op, rec[KIND], math.max(rec[CAP], st.cap), math.max(rec[FLOOR], expires), after, addons, expires)
   end
   if rec and rec[ENDED] ~= 'released' then return deny(st, user, {'conflict', rec[ENDED], expires + Q, NOW}) end
   local floor = 0
@@ -159,7 +160,7 @@ local function acquire(op)
       return deny(st, user, refused)
     end
   end
-  return begin(st, op, kind, floor, after, addons, rec and expires or 0)
+  return begin(st, op, kind, st.cap, floor, after, addons, rec and expires or 0)
 end
 
 local replies = {}

@@ -1,9 +1,9 @@
 -- Purpose: read: how full tenants are, who sits, what a lease id or an add-on comes to.  Changes nothing
 --        but the clock's high-water mark.
 -- KEYS, ARGV: prelude.lua.  Operations: {tenant, "status"}; {tenant, "full"}; {tenant, "who", from rank, how many};
---        {tenant, "addon", key hash, lease, product}
--- Returns {"status", known 0|1, in_use, cap, policy version, now} | {"full", in_use, cap, refused in the
---        minute that runs} | {"who", now, seats in both sets, {{user,
+--        {tenant, "addon", key hash, lease, product}; {tenant, "standing", lease or "", user}
+-- Returns {"status", known 0|1, in_use, cap, policy version, now, learns until or 0} | {"standing", lease, user, start} | {"full", in_use, cap, refused in the
+--        minute that runs, ms that it still learns} | {"who", now, seats in both sets, {{user,
 --        lease, client, granted, expires, kind, ended or ""}, ...}} | {"named", user} |
 --        addon_not_named | lease_gone reason | unauthorized | forbidden | unknown_tenant
 
@@ -28,7 +28,7 @@ end
 local function full(st)
   local m = redis.call('HMGET', st.m, 'at', 'denied')
   local runs = m[1] and tonumber(m[1]) + MINUTE > NOW
-  return {'full', in_use(st), st.cap, runs and tonumber(m[2]) or 0}
+  return {'full', in_use(st), st.cap, runs and tonumber(m[2]) or 0, st.learning and st.learning - NOW or 0}
 end
 
 local function who(st, from, most)
@@ -59,13 +59,26 @@ local function addon(st, op)
   return {'addon_not_named'}
 end
 
+-- Whose a lease is and since which start, by its id or else by its user: what a tombstone needs.
+local function lease_of(st, lease, user)
+  if lease ~= '' then
+    local meaning = redis.call('HGET', st.x, lease)
+    if not meaning then return st.learning and {'learning', st.learning, NOW} or {'not_found'} end
+    user = cmsgpack.unpack(meaning)[3]
+  end
+  local rec = load_lease(st, user)
+  if not rec or (lease ~= '' and rec[LEASE] ~= lease) then return {'not_found'} end
+  return {'standing', rec[LEASE], user, rec[START]}
+end
+
 local function inspect(op)
   local st = tenant_at(op[1])
   if op[2] == 'status' then
-    if not st.name then return {'status', 0, 0, 0, 0, NOW} end
-    return {'status', 1, in_use(st), st.cap, st.version, NOW}
+    if unknown(st) then return {'status', 0, 0, 0, 0, NOW, 0} end
+    return {'status', 1, in_use(st), st.cap, st.version, NOW, st.learning or 0}
   end
-  if not st.name then return {'unknown_tenant'} end
+  if unknown(st) then return {'unknown_tenant'} end
+  if op[2] == 'standing' then return lease_of(st, op[3], op[4]) end
   if op[2] == 'full' then return full(st) end
   if op[2] == 'who' then return who(st, op[3], op[4]) end
   return addon(st, op)

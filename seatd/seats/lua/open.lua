@@ -1,9 +1,21 @@
--- Purpose: open an epoch of a partition.  Its number comes from SQL; an epoch that is open stays.
+-- Purpose: look at a partition, open an epoch on it, or know a store again that provably lost nothing.
 -- KEYS   1 meta of the partition
--- ARGV   1 number of the epoch
--- Returns the number of the epoch that is open now.
+-- ARGV   1 offset_ms of the clock (tests), 2 what to do: "look", "open" or "know", 3 the epoch that was seen
+--        when the caller looked, 4 for "open" the number of the new epoch, from SQL
+-- Returns {epoch that is open now or 0, 1 where this store is known, hwm}.  Whoever saw another epoch than the
+--        one that stands was overtaken, and nothing is done.
 
-local epoch = redis.call('HGET', KEYS[1], 'epoch')
-if epoch then return tonumber(epoch) end
-redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'seq', 0)
-return tonumber(ARGV[1])
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'hwm', 'id')
+local epoch, hwm = tonumber(meta[1] or 0), tonumber(meta[2] or 0)
+local known = epoch > 0 and meta[3] == identity()
+if ARGV[2] == 'look' or epoch ~= tonumber(ARGV[3]) then return {epoch, known and 1 or 0, hwm} end
+
+if ARGV[2] == 'open' then
+  local time = redis.call('TIME')
+  local now = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[1]
+  if hwm > now then now = hwm end
+  epoch, hwm = tonumber(ARGV[4]), now
+  redis.call('HSET', KEYS[1], 'epoch', ARGV[4], 'seq', 0, 't0', string.format('%.0f', now), 'hwm', string.format('%.0f', now))
+end
+redis.call('HSET', KEYS[1], 'id', identity())
+return {epoch, 1, hwm}

@@ -2,29 +2,36 @@
 --          usage events, samples.  store.py puts it in front of each verb; it never runs alone.
 --
 -- KEYS   1 meta of the partition, 2 usage stream, 3 due (tenant -> when to look again), 4 tenants that
---        have a policy, then for tenant number i of the call eight keys from 5 + 8*(i-1):
+--        have a policy, then for tenant number i of the call ten keys from 5 + 10*(i-1):
 --        t policy and keys   b bindings (user -> "product product")   s seats (user -> expires)
 --        v service seats     l leases (user -> packed lease)          x what a lease id or an old
 --        request id means    f when to forget entries of x            m this minute's sample
--- ARGV   1 packed {q_ms, offset_ms, stream_max}, 2 packed list of operations; the first item of an
---        operation is its tenant's number.
--- Returns one packed list, an answer an operation, in order; or packed {"unopened"}.
+--        c who was confirmed while the tenant learns                  d tombstones (user -> packed
+--        start, reason), while it learns
+-- ARGV   1 packed {q_ms, offset_ms, stream_max, delta_ms, w_ms, expected_ms}, 2 packed list of operations; the
+--        first item of an operation is its tenant's number.  expected_ms is the time that the store should
+--        have, or 0 where the caller has no idea.
+-- Returns packed {now, answers, seq of the first event or 0, events, epoch}: an answer an operation, in order; or,
+--        with nothing done, packed {"unopened"} (this store is not the one that an epoch was opened on) or
+--        {"stepped"} (its clock went forward by more than Q).
 --
 -- A seat is in use if and only if its holder stands in s with expires + Q still to come.
 
-local Q, OFFSET, STREAM_MAX = unpack(cmsgpack.unpack(ARGV[1]))
+local Q, OFFSET, STREAM_MAX, DELTA, W, EXPECTED = unpack(cmsgpack.unpack(ARGV[1]))
 local OPS = cmsgpack.unpack(ARGV[2])
 local META, STREAM, DUE, TENANTS = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local MINUTE = 60000
 local SWEEP_MAX = 256  -- leases that one operation may end on its way to a free seat
 local DENIED_MAX = 10000  -- different denials kept apart a tenant and minute
 
-local opened = redis.call('HMGET', META, 'epoch', 'hwm')
-local EPOCH = opened[1]
-if not EPOCH then return cmsgpack.pack({'unopened'}) end
+local opened = redis.call('HMGET', META, 'epoch', 'hwm', 'id', 't0')
+local EPOCH, T0 = opened[1], tonumber(opened[4])
+if not EPOCH or opened[3] ~= identity() then return cmsgpack.pack({'unopened'}) end
 local time = redis.call('TIME')
 local NOW = time[1] * 1000 + math.floor(time[2] / 1000) + OFFSET
-if opened[2] and tonumber(opened[2]) > NOW then NOW = tonumber(opened[2]) end
+if EXPECTED > 0 and NOW - EXPECTED > Q then return cmsgpack.pack({'stepped'}) end
+local HWM = math.max(tonumber(opened[2] or 0), NOW)
+NOW = HWM
 
 local function int(n) return string.format('%.0f', n) end
 
@@ -32,23 +39,35 @@ local function int(n) return string.format('%.0f', n) end
 local LEASE, CLIENT, START, KIND, CAP, GRANTED, FLOOR, TERM, ENDED, RIDS = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 
 local tenants = {}  -- state by number, loaded on first use in this call
+local events, first_seq = {}, 0  -- what this call added to the stream
 
 local function tenant_at(i)
   local st = tenants[i]
   if st then return st end
-  local k = 5 + 8 * (i - 1)
+  local k = 5 + 10 * (i - 1)
   st = {
     t = KEYS[k], b = KEYS[k + 1], s = KEYS[k + 2], v = KEYS[k + 3], l = KEYS[k + 4],
-    x = KEYS[k + 5], f = KEYS[k + 6], m = KEYS[k + 7], keys = {}, due = math.huge,
+    x = KEYS[k + 5], f = KEYS[k + 6], m = KEYS[k + 7], c = KEYS[k + 8], d = KEYS[k + 9],
+    keys = {}, due = math.huge,
   }
   tenants[i] = st
-  local p = redis.call('HMGET', st.t, 'name', 'tariff', 'cap', 'ttl', 'since', 'suspended', 'trial', 'open', 'term', 'cuts', 'v')
+  local p = redis.call('HMGET', st.t, 'name', 'tariff', 'cap', 'ttl', 'since', 'suspended', 'trial', 'open', 'term', 'cuts', 'v', 'epoch', 'learn')
   if not p[1] then return st end
+  st.stale = p[12] ~= EPOCH  -- a policy of another epoch is unknown, and only told for what it ended
   st.name, st.tariff, st.cap, st.ttl = p[1], p[2], tonumber(p[3]), tonumber(p[4])
   st.since, st.suspended, st.trial = tonumber(p[5]), tonumber(p[6]), tonumber(p[7])
   st.open, st.term, st.cuts, st.version = p[8], tonumber(p[9]), p[10], tonumber(p[11])
+  if p[13] and not st.stale then
+    st.learning = tonumber(p[13]) > NOW and tonumber(p[13])
+    if not st.learning then
+      redis.call('HDEL', st.t, 'learn')
+      redis.call('DEL', st.c, st.d)
+    end
+  end
   return st
 end
+
+local function unknown(st) return not st.name or st.stale end
 
 -- nil where the key opens the client routes of this tenant, else the refusal.
 local function key_refused(st, hash)
@@ -68,10 +87,14 @@ local function key_refused(st, hash)
   return {known}
 end
 
-local function emit(event)
+local function emit_packed(packed)
   local seq = redis.call('HINCRBY', META, 'seq', 1)
-  redis.call('XADD', STREAM, '*', 'p', EPOCH, 's', seq, 'e', cmsgpack.pack(event))
+  redis.call('XADD', STREAM, '*', 'p', EPOCH, 's', seq, 'e', packed)
+  events[#events + 1] = packed
+  if first_seq == 0 then first_seq = seq end
 end
+
+local function emit(event) emit_packed(cmsgpack.pack(event)) end
 
 local function in_use(st)
   if not st.count then st.count = redis.call('ZCOUNT', st.s, '(' .. int(NOW - Q), '+inf') end
@@ -156,6 +179,8 @@ local function finish(st, user, rec, reason, at, expires)
   end
   look_again(st, forget)
   rec[ENDED] = reason
+  -- The user's next start is later than this one, though starts may have run ahead of the clock.
+  if rec[START] >= HWM then HWM = rec[START] + 1 end
 end
 
 -- Nobody can believe in the seat any more.
@@ -176,6 +201,18 @@ local function cut_at(st, rec)
   end
   if st.trial and st.trial <= NOW then return st.trial, 'trial_expired' end
   return nil
+end
+
+local function tombstone(st, user)
+  local packed = redis.call('HGET', st.d, user)
+  if not packed then return 0, '' end
+  return unpack(cmsgpack.unpack(packed))
+end
+
+-- While a tenant learns: receipts of `user` up to this start are worth nothing any more.
+local function bury(st, user, start, reason)
+  if start > tombstone(st, user) then redis.call('HSET', st.d, user, cmsgpack.pack({start, reason})) end
+  redis.call('SREM', st.c, user)
 end
 
 local function named(st, user)
@@ -232,6 +269,6 @@ local function done(replies)
     end
     if st.due < math.huge then redis.call('ZADD', DUE, 'LT', st.due, st.name) end
   end
-  redis.call('HSET', META, 'hwm', int(NOW))
-  return cmsgpack.pack(replies)
+  redis.call('HSET', META, 'hwm', int(HWM))
+  return cmsgpack.pack({NOW, replies, first_seq, events, tonumber(EPOCH)})
 end

@@ -1,34 +1,37 @@
 -- Purpose: give seats back.  Acts only on a lease whose start is the receipt's or earlier, so that a
 --        late release never ends a later start; all else is answered the same and changes nothing.
--- KEYS, ARGV: prelude.lua.  Operation: {tenant, key hash, lease, user, start}, from the receipt.
+-- KEYS, ARGV: prelude.lua.  Operation: {tenant, key hash, lease, user, start, buried 0|1}; the three in the
+--        middle from the receipt.  Where no tombstone could be written, the seat is free only when nobody
+--        can come back with the receipt after a loss: at its expires and Q.
 -- Returns {"released", 1 where it acted, else 0} | unauthorized | forbidden | unknown_tenant
-
--- Starts raised within one millisecond run ahead of the clock, so a start alone does not tell that a
--- release of another lease is late; what is remembered of that lease does.
-local function known_to_have_ended(st, lease)
-  local meaning = redis.call('HGET', st.x, lease)
-  return meaning and cmsgpack.unpack(meaning)[1] ~= ''
-end
 
 local function release(op)
   local st, lease, user, start = tenant_at(op[1]), op[3], op[4], op[5]
-  if not st.name then return {'unknown_tenant'} end
+  if unknown(st) then return {'unknown_tenant'} end
   local refused = key_refused(st, op[2])
   if refused then return refused end
   local rec, expires = load_lease(st, user), 0
-  if rec then rec, expires = settle(st, user, rec) end
+  if st.learning then  -- nothing is swept, and what is not known here must not come back either
+    local late = start <= tombstone(st, user)
+    bury(st, user, start, 'released')
+    if rec then expires = expires_of(st, rec, user) end
+    if (not rec or rec[LEASE] ~= lease) and not late then
+      emit({'ended', st.name, NOW, lease, user, 'released'})
+    end
+  elseif rec then rec, expires = settle(st, user, rec) end
   if not rec or rec[START] > start then return {'released', 0} end
-  if rec[LEASE] ~= lease and (rec[START] == start or known_to_have_ended(st, lease)) then return {'released', 0} end
+  if rec[LEASE] ~= lease and rec[START] == start then return {'released', 0} end
   if rec[ENDED] == 'released' then return {'released', 0} end
   if rec[ENDED] == '' then
     finish(st, user, rec, 'released', math.max(rec[GRANTED], math.min(NOW, expires)), expires)
   end
   -- An older client that was taken over may believe until the floor: until then the seat is not free.
-  if rec[FLOOR] + Q > NOW then
-    rec[ENDED] = 'released'
+  local until_ms = op[6] == 1 and rec[FLOOR] or expires
+  if until_ms + Q > NOW then
+    rec[ENDED], rec[FLOOR] = 'released', until_ms
     save_lease(st, user, rec)
-    redis.call('ZADD', seats_of(st, rec), rec[FLOOR], user)
-    look_again(st, rec[FLOOR] + Q)
+    redis.call('ZADD', seats_of(st, rec), until_ms, user)
+    look_again(st, until_ms + Q)
     changed(st)
   else
     free(st, user, rec)

@@ -1,21 +1,26 @@
 -- Purpose: end leases by the vendor's or the customer's word.  The seat is free once its client cannot
 --        believe in it any more; forced, at once.
 -- KEYS, ARGV: prelude.lua.  Operation: {tenant, lease or "", user or "", only of this kind or "",
---        force 0|1}; the lease is looked up where one is named, else the user's.
--- Returns {"revoked", lease, user, free_at} | not_found | unknown_tenant
+--        force 0|1, latest start that was buried}; the lease is looked up where one is named, else the user's.
+-- Returns {"revoked", lease, user, free_at} | not_found | unknown_tenant | later start (a holder's newer acquire
+--        than the one that was buried) | learning until now (what is not known may come back)
 
 local function revoke(op)
   local st, lease, user = tenant_at(op[1]), op[2], op[3]
-  if not st.name then return {'unknown_tenant'} end
+  if unknown(st) then return {'unknown_tenant'} end
   if lease ~= '' then
     local meaning = redis.call('HGET', st.x, lease)
-    if not meaning then return {'not_found'} end
+    if not meaning then return st.learning and {'learning', st.learning, NOW} or {'not_found'} end
     user = cmsgpack.unpack(meaning)[3]
   end
   local rec, expires = load_lease(st, user), 0
-  if rec then rec, expires = settle(st, user, rec) end
+  if st.learning then
+    bury(st, user, op[6], 'revoked')
+    if rec then expires = expires_of(st, rec, user) end
+  elseif rec then rec, expires = settle(st, user, rec) end
   if not rec or (lease ~= '' and rec[LEASE] ~= lease) then return {'not_found'} end
   if op[4] ~= '' and rec[KIND] ~= op[4] then return {'not_found'} end
+  if rec[START] > op[6] then return {'later', rec[START]} end
   if rec[ENDED] == '' then
     finish(st, user, rec, 'revoked', math.max(rec[GRANTED], math.min(NOW, expires)), expires)
   end

@@ -19,8 +19,12 @@ end
 
 local function sweep_tenant(op)
   local st, most = tenant_at(op[1]), op[3]
-  if not st.name then
+  if unknown(st) then
     redis.call('ZREM', DUE, op[2])
+    return {'swept', 0, 0}
+  end
+  if st.learning then  -- nothing of the tenant is swept
+    redis.call('ZADD', DUE, st.learning, st.name)
     return {'swept', 0, 0}
   end
   local looked = sweep(st, st.s, most)

@@ -30,9 +30,9 @@ MUTATIONS = (
         "if not rec then return {'released', 0} end",
     ),
     Mutation(
-        "a late release of another lease ends this one",
-        "(rec[START] == start or known_to_have_ended(st, lease))",
-        "rec[START] == start",
+        "the next start of a user is not later than the one that ended",
+        "if rec[START] >= HWM then HWM = rec[START] + 1 end",
+        "",
     ),
     Mutation("a takeover leaves no floor", "math.max(rec[FLOOR], expires), after", "0, after"),
     Mutation(
@@ -117,7 +117,9 @@ MUTATIONS = (
         "  else\n    free(st, user, rec)\n  end\n  return {'released', 1}",
         "  else\n    save_lease(st, user, rec)\n  end\n  return {'released', 1}",
     ),
-    Mutation("an older policy wins", "if st.version and st.version >= op[3] then", "if false then"),
+    Mutation(
+        "an older policy wins", "if st.version and not st.stale and st.version >= op[3] then", "if false then"
+    ),
     Mutation("a switch of the tariff ends nothing", "then reason = 'tariff_switched'", "then reason = nil"),
     Mutation(
         "an expired key opens", "if tonumber(expires) > 0 and tonumber(expires) <= NOW then", "if false then"

@@ -1,0 +1,72 @@
+"""Write tombstones before an end takes effect: many releases, one transaction.
+
+A release waits for its tombstone, and for no longer than a moment: where SQL is slow or away the release goes on
+without, and its seat is free only when nobody can come back with the receipt.
+"""
+
+import asyncio
+import time
+from typing import Final
+
+from seatd.accounts.service import Accounts
+from seatd.accounts.tombstones import Burial
+from seatd.model import Refusal
+from seatd.telemetry import log
+
+WAIT_S: Final = 0.4
+AWAY_S: Final = 1.0
+BATCH_MAX: Final = 500
+WAITING_MAX: Final = 20_000
+TIDY_EVERY_S: Final = 60.0
+
+
+class Burials:
+    """Gathers burials while a transaction is under way, as the batcher does with operations."""
+
+    def __init__(self, accounts: Accounts, margin_ms: int) -> None:
+        """Take `margin_ms`, what is waited beyond a longer ttl before the longest one falls."""
+        self._accounts = accounts
+        self._margin_ms = margin_ms
+        self._waiting: list[tuple[Burial, asyncio.Future[bool]]] = []
+        self._writer: asyncio.Task[None] | None = None
+        self._away_until = 0.0
+
+    async def bury(self, tenant: str, user: str, start_ms: int, reason: str) -> bool:
+        """Write a tombstone; True once it is committed, False where that does not come about in time."""
+        if time.monotonic() < self._away_until or len(self._waiting) >= WAITING_MAX:
+            return False
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.append((Burial(tenant, user, start_ms, reason), done))
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._write(), name="tombstones")
+        try:
+            async with asyncio.timeout(WAIT_S):
+                return await asyncio.shield(done)
+        except TimeoutError:
+            return False
+
+    async def _write(self) -> None:
+        while self._waiting:
+            lot, self._waiting = self._waiting[:BATCH_MAX], self._waiting[BATCH_MAX:]
+            try:
+                await self._accounts.bury([burial for burial, _ in lot])
+                written = True
+            except Refusal as refusal:
+                log.warning("tombstones not written", code=refusal.code, count=len(lot))
+                self._away_until = time.monotonic() + AWAY_S
+                written = False
+            except Exception:  # noqa: BLE001 - who waits gets an answer
+                log.exception("tombstones failed")
+                written = False
+            for _, done in lot:
+                if not done.done():
+                    done.set_result(written)
+
+    async def tidy_for_ever(self) -> None:
+        """Drop what no longer matters now and then, until cancelled."""
+        while True:
+            await asyncio.sleep(TIDY_EVERY_S)
+            try:
+                await self._accounts.tidy(self._margin_ms)
+            except Refusal as refusal:
+                log.debug("tombstones not tidied", code=refusal.code)

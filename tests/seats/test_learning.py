@@ -1,0 +1,413 @@
+"""After a loss of the store: who held a seat keeps it, nobody else gets one, and what was ended stays ended.
+
+The real scripts on a real store, with a clock that the test moves (see world.py).  Losses are real: FLUSHALL, or
+all keys put back as they were some time ago.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from seatd.model import KeyGrant, Policy, Refusal, Scope, Tariff, Tombstone
+from seatd.seats.batch import Batcher
+from seatd.seats.model import Acquire, Caller, Lease
+from seatd.seats.receipts import Keyring
+from seatd.seats.service import Seats
+from seatd.seats.store import SCRIPTS, Store, connect
+from tests.seats.mutations import Mutation, put_in_place
+from tests.seats.plane import nothing_committed
+from tests.seats.world import STOPPED, T0
+from tests.valkey import ValkeyServer
+
+KEY = "ab" * 32
+RING = Keyring.of("k", {"k": b"s" * 32})
+TTL = 60_000
+DELTA, Q = 2_000, 500
+WINDOW = 60_600 + 2 * DELTA + Q
+"""Lmax * (1 + rho) + 2 * delta + W + Q, with W = 0."""
+
+
+class House:
+    """A seat plane of one tenant whose store can be lost, and SQL as far as it matters to that."""
+
+    def __init__(self, server: ValkeyServer) -> None:
+        self.client = server.client()
+        self.reads = Store(connect(server.url, STOPPED), STOPPED)
+        self.seats: Seats
+        self.epoch = 0
+        self.buries = True
+        self.tombstones: dict[str, Tombstone] = {}
+        self.policy = Policy(
+            tenant="acme",
+            version=1,
+            tariff=Tariff.TEAM,
+            cap=2,
+            ttl_ms=TTL,
+            keys={KEY: KeyGrant("k1", Scope.CLIENT)},
+        )
+        self.at(T0)
+
+    def at(self, now_ms: int) -> None:
+        """Move the clock."""
+        self.now = now_ms
+        self.client.hset(self.reads.partition_keys(0)[0], "hwm", now_ms)
+
+    def later(self, ms: int) -> None:
+        self.at(max(self.now, int(self.client.hget(self.reads.partition_keys(0)[0], "hwm") or 0)) + ms)
+
+    def change(self, **changes: Any) -> None:
+        """Change the account, as SQL does; put it into force with `project`."""
+        self.policy = replace(self.policy, version=self.policy.version + 1, **changes)
+
+    async def project(self, tenant: str) -> bool:
+        if tenant != "acme":
+            return False
+        learn_ttl_ms = max(TTL, self.policy.ttl_ms) if self.epoch > 1 else 0
+        tombstones = tuple(self.tombstones.values())
+        await self.seats.put_policy(replace(self.policy, learn_ttl_ms=learn_ttl_ms, tombstones=tombstones))
+        return True
+
+    async def open_epoch(self, partition: int, stepped: int) -> None:
+        seen = await self.reads.look(partition)
+        self.epoch += 1
+        await self.reads.open_epoch(partition, seen.epoch, self.epoch)
+
+    async def bury(self, _tenant: str, user: str, start_ms: int, reason: str) -> bool:
+        if self.buries:
+            self.tombstones[user] = Tombstone(user, start_ms, reason)
+        return self.buries
+
+    def lose(self) -> None:
+        """The store comes back empty."""
+        self.client.flushall()
+        self.at(self.now)
+
+    def copy(self) -> dict[bytes, bytes]:
+        return {key: self.client.dump(key) or b"" for key in self.client.scan_iter()}
+
+    def roll_back(self, copy: dict[bytes, bytes]) -> None:
+        """The store comes back as it was when the copy was made, in another run."""
+        self.client.flushall()
+        for key, value in copy.items():
+            self.client.restore(key, 0, value)
+        self.client.hset(self.reads.partition_keys(0)[0], "id", "another run")
+        self.at(self.now)
+
+    async def acquire(self, user: str, client: str = "desk", **wanted: Any) -> Lease:
+        return await self.seats.acquire(Caller("acme", KEY), Acquire(user, client, **wanted))
+
+    async def renew(self, lease: Lease) -> Lease:
+        return await self.seats.renew(Caller("acme", KEY), lease.lease, lease.receipt)
+
+    async def release(self, lease: Lease) -> bool:
+        return await self.seats.release(Caller("acme", KEY), lease.lease, lease.receipt)
+
+
+@contextlib.asynccontextmanager
+async def house(server: ValkeyServer) -> AsyncIterator[House]:
+    made = House(server)
+    async with Batcher(Store(connect(server.url, STOPPED), STOPPED), 0) as batcher:
+        made.seats = Seats(
+            made.reads,
+            [batcher],
+            RING,
+            project=made.project,
+            open_epoch=made.open_epoch,
+            bury=made.bury,
+            committed=nothing_committed,
+        )
+        yield made
+    await made.reads.close()
+
+
+async def code(awaited: Any) -> str:
+    """The code of the refusal, with its reason; "granted" where there was none."""
+    try:
+        await awaited
+    except Refusal as refusal:
+        return " ".join([refusal.code, *([refusal.fields["reason"]] if "reason" in refusal.fields else [])])
+    return "granted"
+
+
+async def a_holder_keeps_its_seat_and_nobody_gets_one(valkey: ValkeyServer) -> None:
+    async with house(valkey) as made:
+        ana, bob = await made.acquire("ana"), await made.acquire("bob")
+        made.later(10_000)
+        made.lose()
+        kept = await made.renew(ana)
+        assert kept.lease == ana.lease
+        assert kept.expires_ms == made.now + TTL
+        assert await code(made.acquire("cy")) == "learning"
+        assert await code(made.acquire("ana")) == "learning"
+        learns_until = made.now + WINDOW
+        made.at(ana.expires_ms)  # bob's receipt runs out; the window of the ttl alone would be over
+        kept = await made.renew(kept)
+        made.at(learns_until - 1)
+        assert await code(made.acquire("cy")) == "learning"
+        kept = await made.renew(kept)
+        made.at(learns_until)
+        assert await code(made.acquire("cy")) == "granted"
+        assert await code(made.acquire("dan")) == "no_seat"
+        assert await code(made.renew(bob)) == "lease_gone expired"
+
+
+async def a_released_lease_does_not_come_back(valkey: ValkeyServer) -> None:
+    async with house(valkey) as made:
+        ana = await made.acquire("ana")
+        copy = made.copy()
+        assert await made.release(ana)
+        assert await code(made.acquire("bob")) == "granted"
+        made.lose()
+        assert await code(made.renew(ana)) == "lease_gone released"
+        made.roll_back(copy)
+        assert await code(made.renew(ana)) == "lease_gone released"
+
+
+async def a_revoked_lease_does_not_come_back(valkey: ValkeyServer) -> None:
+    async with house(valkey) as made:
+        ana = await made.acquire("ana")
+        copy = made.copy()
+        await made.seats.revoke("acme", ana.lease)
+        made.roll_back(copy)
+        assert await code(made.renew(ana)) == "lease_gone revoked"
+        made.lose()
+        assert await code(made.renew(ana)) == "lease_gone revoked"
+
+
+async def a_lease_revoked_by_force_while_learning_is_not_adopted_again(valkey: ValkeyServer) -> None:
+    async with house(valkey) as made:
+        ana = await made.acquire("ana")
+        made.lose()
+        kept = await made.renew(ana)
+        await made.seats.revoke("acme", ana.lease, force=True)
+        assert await code(made.renew(kept)) == "lease_gone revoked"
+
+
+async def a_lowered_cap_refuses_no_holder(valkey: ValkeyServer) -> None:
+    async with house(valkey) as made:
+        held = [await made.acquire("ana"), await made.acquire("bob")]
+        made.change(cap=1)
+        made.lose()
+        for lease in held:
+            assert await code(made.renew(lease)) == "granted"
+
+
+async def a_cap_that_rose_and_fell_refuses_no_holder(valkey: ValkeyServer) -> None:
+    async with house(valkey) as made:
+        made.change(cap=1)
+        ana = await made.acquire("ana")
+        made.change(cap=2)
+        await made.project("acme")
+        bob = await made.acquire("bob")
+        made.change(cap=1)
+        made.lose()
+        assert await code(made.renew(bob)) == "granted"
+        assert await code(made.renew(ana)) == "granted"
+
+
+async def a_late_release_that_a_rollback_let_act_takes_no_later_start(valkey: ValkeyServer) -> None:
+    async with house(valkey) as made:
+        first = await made.acquire("ana", request_id="r1")
+        made.buries = False
+        copy = made.copy()
+        made.later(5)
+        second = await made.acquire("ana", request_id="r2")
+        made.roll_back(copy)
+        await made.release(first)
+        assert await code(made.renew(second)) == "granted"
+        assert await code(made.renew(first)) == "lease_gone released"
+
+
+async def leftovers_count_against_nobody(valkey: ValkeyServer) -> None:
+    async with house(valkey) as made:
+        old = [await made.acquire("xi"), await made.acquire("yu")]
+        copy = made.copy()
+        for lease in old:
+            await made.release(lease)
+        ana, bob = await made.acquire("ana"), await made.acquire("bob")
+        made.roll_back(copy)
+        assert await code(made.renew(ana)) == "granted"
+        assert await code(made.renew(bob)) == "granted"
+
+
+async def a_receipt_that_ran_out_confirms_nothing(valkey: ValkeyServer) -> None:
+    async with house(valkey) as made:
+        ana = await made.acquire("ana")
+        copy = made.copy()
+        made.at(ana.expires_ms - DELTA + 1)
+        made.roll_back(copy)
+        assert await code(made.renew(ana)) == "learning"
+
+
+async def no_more_are_confirmed_than_there_were_seats(valkey: ValkeyServer) -> None:
+    async with house(valkey) as made:
+        made.buries = False  # SQL is away: the seat stays taken, and the receipt could come back
+        ana, bob = await made.acquire("ana"), await made.acquire("bob")
+        await made.release(bob)
+        assert await code(made.acquire("cy")) == "no_seat"
+        made.later(TTL + Q)
+        ana2, cy = await made.acquire("ana"), await made.acquire("cy")
+        made.lose()
+        assert [await code(made.renew(lease)) for lease in (ana2, cy)] == ["granted", "granted"]
+        assert await code(made.renew(ana)) == "lease_gone expired"
+
+
+async def a_policy_of_another_epoch_is_unknown(valkey: ValkeyServer) -> None:
+    async with house(valkey) as made:
+        ana = await made.acquire("ana")
+        copy = made.copy()
+        made.change(
+            tariff=Tariff.AGENT, ended_version=made.policy.version + 1, ended_reason="tariff_switched"
+        )
+        made.roll_back(copy)
+        assert await code(made.renew(ana)) == "lease_gone tariff_switched"
+
+
+async def a_switch_there_and_back_ends_the_leases_of_before(valkey: ValkeyServer) -> None:
+    async with house(valkey) as made:
+        ana = await made.acquire("ana")
+        for tariff in (Tariff.AGENT, Tariff.TEAM):
+            made.change(tariff=tariff, ended_version=made.policy.version + 1, ended_reason="tariff_switched")
+        made.lose()
+        assert await code(made.renew(ana)) == "lease_gone tariff_switched"
+
+
+async def the_later_start_wins(valkey: ValkeyServer) -> None:
+    async with house(valkey) as made:
+        first = await made.acquire("ana", "desk-1")
+        copy = made.copy()
+        made.later(5)
+        second = await made.acquire("ana", "desk-2", takeover=True)
+        for back in (lambda: made.roll_back(copy), made.lose):
+            back()
+            assert await code(made.renew(second)) == "granted"
+            assert await code(made.renew(first)) == "lease_gone taken_over"
+
+
+async def a_release_while_learning_is_final(valkey: ValkeyServer) -> None:
+    async with house(valkey) as made:
+        ana = await made.acquire("ana")
+        made.buries = False
+        made.lose()
+        assert await code(made.release(ana)) == "granted"
+        assert await code(made.renew(ana)) == "lease_gone released"
+
+
+async def a_service_user_is_learnt_outside_of_the_cap(valkey: ValkeyServer) -> None:
+    async with house(valkey) as made:
+        made.change(bindings={"vendor": ("service",)})
+        vendor, ana, bob = [await made.acquire(user) for user in ("vendor", "ana", "bob")]
+        made.lose()
+        for lease in (vendor, ana, bob):
+            assert await code(made.renew(lease)) == "granted"
+        made.lose()
+        made.change(bindings={})
+        assert await code(made.renew(vendor)) == "lease_gone revoked"
+
+
+async def a_new_tenant_does_not_learn(valkey: ValkeyServer) -> None:
+    async with house(valkey) as made:
+        assert await code(made.acquire("ana")) == "granted"
+        assert (await made.seats.fullness("acme")).learns_until_ms == 0
+
+
+async def events_of_epochs_tell_one_story(valkey: ValkeyServer) -> None:
+    async with house(valkey) as made:
+        ana = await made.acquire("ana")
+        made.lose()
+        made.later(7)
+        await made.renew(ana)
+        (adopted,) = await made.reads.events(0, "0-0", 10)
+        assert (adopted.kind, adopted.lease, adopted.user, adopted.epoch, adopted.seq) == (
+            "adopted",
+            ana.lease,
+            "ana",
+            2,
+            1,
+        )
+        assert adopted.at_ms == made.now
+
+
+RULES = [
+    a_holder_keeps_its_seat_and_nobody_gets_one,
+    a_released_lease_does_not_come_back,
+    a_revoked_lease_does_not_come_back,
+    a_lease_revoked_by_force_while_learning_is_not_adopted_again,
+    a_lowered_cap_refuses_no_holder,
+    a_cap_that_rose_and_fell_refuses_no_holder,
+    a_late_release_that_a_rollback_let_act_takes_no_later_start,
+    leftovers_count_against_nobody,
+    a_receipt_that_ran_out_confirms_nothing,
+    no_more_are_confirmed_than_there_were_seats,
+    a_policy_of_another_epoch_is_unknown,
+    a_switch_there_and_back_ends_the_leases_of_before,
+    the_later_start_wins,
+    a_release_while_learning_is_final,
+    a_service_user_is_learnt_outside_of_the_cap,
+    a_new_tenant_does_not_learn,
+    events_of_epochs_tell_one_story,
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+async def test_rule(rule: Any, valkey: ValkeyServer) -> None:
+    await rule(valkey)
+
+
+WRONG = [
+    Mutation("learning off", "return until_ms\n", "return nil\n"),
+    Mutation("window of the ttl only", "math.ceil(op[15] * RHO) + 2 * DELTA + W + Q", "op[15]"),
+    Mutation("tombstones off", "if start <= buried then return reason end", ""),
+    Mutation(
+        "leftovers counted against an adoption",
+        "return redis.call('SCARD', st.c) < math.max",
+        "return redis.call('ZCARD', st.s) < math.max",
+    ),
+    Mutation(
+        "a present lease extended without looking at its receipt's expiry",
+        "if NOW + DELTA > expires then return doubt end",
+        "if NOW + DELTA > expires and not rec then return doubt end",
+    ),
+    Mutation("policy kept across an epoch", "st.stale = p[12] ~= EPOCH", "st.stale = false"),
+    Mutation("lowered cap that refuses an honest holder", "math.max(st.cap, cap, highest)", "st.cap"),
+    Mutation("the order of coming decides", "math.max(st.cap, cap, highest)", "math.max(st.cap, cap)"),
+    Mutation(
+        "an ended record ends a later start",
+        "and start == rec[START] then return {'lease_gone'",
+        "then return {'lease_gone'",
+    ),
+    Mutation(
+        "a revoked lease adopted again",
+        "bury(st, user, op[6], 'revoked')",
+        "",
+    ),
+    Mutation("run_id alone is not looked at", "or opened[3] ~= identity() then", "then"),
+    Mutation("an earlier start wins", "if rec and rec[START] > start then return gone(st, rec, op) end", ""),
+    Mutation("a release while learning buries nothing", "bury(st, user, start, 'released')", ""),
+    Mutation("a seat is freed without a tombstone", "op[6] == 1 and rec[FLOOR] or expires", "rec[FLOOR]"),
+    Mutation("who ended all is forgotten", "if version < tonumber(ended[1]) then return ended[2] end", ""),
+]
+
+
+@pytest.mark.parametrize("mutation", WRONG, ids=lambda mutation: mutation.name)
+async def test_a_wrong_rule_is_caught(
+    mutation: Mutation, valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_in_place(monkeypatch, mutation)
+    caught = []
+    for rule in RULES:
+        with valkey.client() as client:
+            client.flushall()
+        try:
+            await rule(valkey)
+        except (AssertionError, Refusal):
+            caught.append(rule.__name__)
+            break
+    assert caught, mutation.name
+
+
+def test_every_script_carries_the_identity() -> None:
+    assert all(b"local function identity()" in text for text in SCRIPTS.values())
