@@ -7,6 +7,7 @@ goes last.
 
 import asyncio
 import contextlib
+import os
 import secrets
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -116,6 +117,7 @@ async def serve(settings: Settings, welcome: Callable[[Running], None] | None = 
 def run(settings: Settings, welcome: Callable[[Running], None] | None = None) -> None:
     """Run `serve` on the fast event loop."""
     configure_logging(settings.log_level, console=settings.log_console)
+    os.umask(0o077)  # what is written under the data folder is for this user alone
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(settings, welcome))
 

@@ -11,12 +11,13 @@ import contextlib
 import hashlib
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import msgpack
 
 from seatd.model import Policy, Refusal
+from seatd.seats.answers import REFUSALS
 from seatd.seats.batch import RETRY_AFTER_MS, Batcher, store_unavailable
 from seatd.seats.model import Acquire, Caller, Fullness, Lease, Sitting
 from seatd.seats.receipts import Keyring, Receipt, seal, unseal
@@ -41,58 +42,6 @@ Committed = Callable[[int], Awaitable[tuple[int, int]]]
 """Tell up to which epoch and number the events of a partition are in the ledger."""
 Bury = Callable[[str, str, int, str], Awaitable[bool]]
 """Write a tombstone (tenant, user, start, reason) to SQL; False where it could not be written in time."""
-
-
-def _forbidden() -> Refusal:
-    return Refusal("forbidden", "This key does not open the client routes.")
-
-
-def _refusals() -> Mapping[str, Callable[[Answer], Refusal]]:
-    return {
-        "unauthorized": lambda _: Refusal("unauthorized"),
-        "forbidden": lambda _: _forbidden(),
-        "no_seat": _no_seat,
-        "seat_elsewhere": lambda a: Refusal("seat_elsewhere", client=a[1], since_ms=a[2]),
-        "not_named": lambda a: Refusal("not_named", product=a[1]),
-        "addon_not_named": lambda a: Refusal("addon_not_named", product=a[1]),
-        "suspended": lambda a: Refusal("suspended", since_ms=a[1]),
-        "trial_expired": lambda a: Refusal("trial_expired", since_ms=a[1]),
-        "no_tariff": lambda a: Refusal("no_tariff", since_ms=a[1]),
-        "request_id_reused": lambda _: Refusal("request_id_reused"),
-        "lease_gone": lambda a: Refusal("lease_gone", reason=a[1]),
-        "conflict": _own_lease_ended,
-        "stream_full": lambda _: store_unavailable(),
-        "learning": lambda a: Refusal("learning", retry_after_ms=max(a[1] - a[2], 1)),
-        "busy": lambda _: Refusal("busy", retry_after_ms=RETRY_AFTER_MS),
-        "not_found": lambda _: Refusal("not_found"),
-        "unknown_tenant": lambda _: Refusal("unauthorized"),
-    }
-
-
-def _no_seat(answer: Answer) -> Refusal:
-    in_use, capacity, next_expiry_ms, now_ms, q_ms = answer[1:]
-    wait_ms = max(next_expiry_ms + q_ms - now_ms, 1_000) if next_expiry_ms else 60_000
-    return Refusal(
-        "no_seat",
-        f"All {capacity} seats are taken.",
-        capacity=capacity,
-        in_use=in_use,
-        waiting=0,
-        next_expiry_ms=next_expiry_ms,
-        retry_after_ms=min(wait_ms, 60_000),
-    )
-
-
-def _own_lease_ended(answer: Answer) -> Refusal:
-    return Refusal(
-        "conflict",
-        "This user's own lease was ended and its client may still believe in the seat; it is free again soon.",
-        reason=answer[1],
-        retry_after_ms=max(answer[2] - answer[3], 1),
-    )
-
-
-_REFUSALS: Final = _refusals()
 
 
 def fingerprint(wanted: Acquire) -> str:
@@ -294,7 +243,7 @@ class Seats:
         answer = await self._opened(batcher, verb, operation)
         if answer[0] == "unknown_tenant" and await self._bring(tenant):
             answer = await self._opened(batcher, verb, operation)
-        refuse = _REFUSALS.get(answer[0])
+        refuse = REFUSALS.get(answer[0])
         if refuse is None or (verb == "inspect" and answer[0] == "addon_not_named"):
             return answer
         raise refuse(answer)

@@ -6,6 +6,7 @@ handlers (400), not by the router (404).  No handler lives here.
 """
 
 import asyncio
+import os
 import re
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
@@ -60,6 +61,11 @@ def add_routes(app: web.Application, routes: Iterable[web.RouteDef]) -> None:
     )
 
 
+def _why(error: OSError) -> str:
+    # The loop's own text repeats the address.
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+
+
 async def listen(stack: AsyncExitStack, app: web.Application, address: Address) -> str:
     """Serve an application on an address until `stack` closes, which lets requests in flight end.
 
@@ -78,7 +84,7 @@ async def listen(stack: AsyncExitStack, app: web.Application, address: Address) 
             backlog=BACKLOG,
         )
     except OSError as error:
-        raise SettingError(f"Cannot listen on {address}: {error.strerror}.") from None
+        raise SettingError(f"Cannot listen on {address}: {_why(error)}.") from None
     stack.callback(server.close)
     host, port = server.sockets[0].getsockname()[:2]
     return f"http://{Address(host, port)}"
