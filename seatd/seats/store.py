@@ -117,6 +117,11 @@ def connect(url: str, options: StoreOptions) -> AbstractConnection:
     return pool.connection_class(**pool.connection_kwargs)
 
 
+def _running_s() -> float:
+    """Read a clock that nobody sets and that counts while the machine sleeps, which is no step of the store's."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
 class Store:
     """The scripts of the seat plane over one connection; callers take turns.
 
@@ -190,7 +195,7 @@ class Store:
     def _expected_ms(self, partition: int) -> int:
         """Reckon the time that the store should have: its last answer and what has passed here since."""
         last = self._last.get(partition)
-        return 0 if last is None else last[0] + int((time.monotonic() - last[1]) * 1000)
+        return 0 if last is None else last[0] + int((_running_s() - last[1]) * 1000)
 
     async def _send(self, commands: Sequence[list[Any]]) -> list[Any]:
         async with self._turn:
@@ -233,7 +238,7 @@ class Store:
     def _note_time(self, partition: int, outcomes: Sequence[Outcome]) -> None:
         for outcome in reversed(outcomes):
             if isinstance(outcome, Answers):
-                self._last[partition] = (outcome.now_ms, time.monotonic(), outcome.epoch)
+                self._last[partition] = (outcome.now_ms, _running_s(), outcome.epoch)
                 self._stepped.discard(partition)
                 return
             if isinstance(outcome, UnopenedError):
