@@ -1,0 +1,54 @@
+"""A clock that was set forward opens an epoch; a call that merely came late does not."""
+
+import asyncio
+import os
+import signal
+from dataclasses import replace
+
+from seatd.model import Refusal
+from tests.seats.plane import plane, policy
+from tests.valkey import ValkeyServer
+
+STEP_MS = 5_000
+
+
+async def test_a_step_forward_opens_an_epoch_once(valkey: ValkeyServer) -> None:
+    async with plane(valkey, policy(cap=5)) as made:
+        held = await made.acquire("ana")
+        assert made.opened == [0]
+        made.watched.options = replace(made.watched.options, clock_offset_ms=STEP_MS)
+        made.store.options = made.watched.options
+        await asyncio.gather(*(made.acquire(f"u{n}") for n in range(4)))
+        assert made.opened == [0, 0]
+        assert (await made.store.look(0)).epoch == 2
+        await made.renew(held)
+        assert made.opened == [0, 0]
+
+
+async def test_a_call_that_came_late_opens_nothing() -> None:
+    server = ValkeyServer()
+    server.start()
+    try:
+        async with plane(server, policy(), timeout_ms=5_000) as made:
+            held = await made.acquire("ana")
+            assert server.process is not None
+            os.kill(server.process.pid, signal.SIGSTOP)
+            late = asyncio.create_task(made.renew(held))
+            await asyncio.sleep(0.8)
+            os.kill(server.process.pid, signal.SIGCONT)
+            assert (await late).lease == held.lease
+            assert made.opened == [0]
+    finally:
+        server.remove()
+
+
+async def test_a_clock_that_falls_opens_nothing(valkey: ValkeyServer) -> None:
+    async with plane(valkey, policy()) as made:
+        held = await made.acquire("ana")
+        made.watched.options = replace(made.watched.options, clock_offset_ms=-STEP_MS)
+        try:
+            again = await made.renew(held)
+        except Refusal as refusal:
+            raise AssertionError from refusal
+        assert again.expires_ms >= held.expires_ms
+        assert made.opened == [0]
