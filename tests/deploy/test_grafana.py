@@ -80,6 +80,7 @@ def test_what_operators_need_is_there():
         "seatd_store_batch_operations_sum",
         "seatd_usage_backlog_events",
         "seatd_usage_gaps_total",
+        "seatd_tenants_learning",
         "seatd_store_up",
         "seatd_database_up",
     ):
