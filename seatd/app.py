@@ -30,7 +30,7 @@ from seatd.config import SettingError, Settings, checked
 from seatd.database import migrations
 from seatd.database.engine import make_engine, reading
 from seatd.embedded import EmbeddedStore
-from seatd.flows import demo
+from seatd.flows import demo, lost_leases
 from seatd.flows.burials import Burials
 from seatd.flows.epochs import Epochs, Trust
 from seatd.flows.keyring import Keys
@@ -200,6 +200,7 @@ async def _compose(
         "again": seats.add_lost_again_for_ever,
         "note": partitions.note_for_ever,
         "tidy": burials.tidy_for_ever,
+        "lost": lambda: lost_leases.end_for_ever(engine, wall_clock_ms, lambda: recorder.waiting),
         "sweep": seats.sweep_for_ever,
         "project": projector.project_for_ever,
         "keys": used.note_for_ever,
