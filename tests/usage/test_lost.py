@@ -17,7 +17,7 @@ def event(kind, lease: str, at_ms: int, epoch: int, reason: str = "") -> UsageEv
     return UsageEvent(0, epoch, 1, "1-1", kind, "acme", at_ms, lease, "ana", "team", reason)
 
 
-async def ledger(engine: AsyncEngine) -> dict[str, tuple]:
+async def ledger(engine: AsyncEngine) -> dict[str, tuple[object, ...]]:
     columns = (
         ledger_leases.c.lease,
         ledger_leases.c.started_ms,
