@@ -84,9 +84,9 @@ class Policy:
     tariff's product now.  `bindings` maps a user to the products that user is named for (`agent`,
     `service`, add-ons).  `open_addons` are booked products of scope `tenant`: everybody has them.
     `keys` maps the SHA-256 of a key (hex) to what it opens.  `ended_version` is the version of the latest change
-    that ended every lease, for `ended_reason`.  The last two matter to a store that an epoch was opened on
+    that ended every lease, for `ended_reason`.  What follows matters to a store that an epoch was opened on
     since: `learn_ttl_ms` is the longest ttl that may still be running (0: the tenant does not learn), and
-    `tombstones` say whose receipts are void.
+    `tombstones` say whose receipts are void.  `epoch` is the newest that SQL knew when these were read (0: not told).
     """
 
     tenant: str
@@ -104,6 +104,7 @@ class Policy:
     ended_reason: str = ""
     learn_ttl_ms: int = 0
     tombstones: tuple[Tombstone, ...] = ()
+    epoch: int = 0
 
 
 EventKind = Literal["started", "ended", "denied", "sample", "adopted"]

@@ -32,6 +32,7 @@ async def load(
     `tenant_scoped` are the products that everybody of a tenant has while they are booked.  None where there
     is no such tenant.
     """
+    epoch, opened_ms = await _epoch(connection, partition)  # first: after a later one all this is read again
     row = (await connection.execute(select(tenants).where(tenants.c.id == tenant))).one_or_none()
     if row is None:
         return None
@@ -56,19 +57,24 @@ async def load(
         keys=await keys.grants_of(connection, tenant, at_ms),
         ended_version=row.ended_version,
         ended_reason=row.ended_reason,
-        learn_ttl_ms=row.longest_ttl_ms if await _may_learn(connection, row, partition) else 0,
+        learn_ttl_ms=row.longest_ttl_ms if _may_learn(row, epoch, opened_ms) else 0,
         tombstones=await tombstones.standing(connection, tenant, now_ms),
+        epoch=epoch,
     )
 
 
-async def _may_learn(connection: AsyncConnection, row: Row[Any], partition: int) -> bool:
+async def _epoch(connection: AsyncConnection, partition: int) -> tuple[int, int]:
+    query = select(partitions.c.epoch, partitions.c.opened_ms).where(partitions.c.partition == partition)
+    opened = (await connection.execute(query)).one_or_none()
+    return (opened.epoch, opened.opened_ms) if opened else (0, 0)
+
+
+def _may_learn(row: Row[Any], epoch: int, opened_ms: int) -> bool:
     """Tell whether receipts may be about that the store does not know: the tenant is older than the epoch.
 
     The first epoch of a partition that SQL has never seen before has nothing to learn.
     """
-    query = select(partitions.c.epoch, partitions.c.opened_ms).where(partitions.c.partition == partition)
-    opened = (await connection.execute(query)).one_or_none()
-    return opened is not None and opened.epoch > 1 and row.created_ms < opened.opened_ms + CLOCKS_MS
+    return epoch > 1 and row.created_ms < opened_ms + CLOCKS_MS
 
 
 async def _tariff(

@@ -161,7 +161,10 @@ class Seats:
         return self._store.partition_of(tenant)
 
     async def put_policy(self, policy: Policy) -> bool:
-        """Put a policy into force; False where a newer one stands.  Raises `Refusal` where the store is away."""
+        """Put a policy into force; False where a newer one stands.
+
+        Raises `Refusal` `store_unavailable` where the store is away, or began anew since the policy was read.
+        """
         answer = await self._answer("project", policy_operation(policy))
         self._unknown.pop(policy.tenant, None)
         return bool(answer[1])
@@ -243,6 +246,8 @@ class Seats:
         answer = await self._opened(batcher, verb, operation)
         if answer[0] == "unknown_tenant" and await self._bring(tenant):
             answer = await self._opened(batcher, verb, operation)
+            if answer[0] == "unknown_tenant":  # known, and another epoch was opened in between
+                raise store_unavailable()
         refuse = REFUSALS.get(answer[0])
         if refuse is None or (verb == "inspect" and answer[0] == "addon_not_named"):
             return answer

@@ -369,6 +369,7 @@ def policy_operation(policy: Policy) -> Operation:
         policy.ended_reason,
         policy.learn_ttl_ms,
         [part for tombstone in policy.tombstones for part in tombstone],
+        policy.epoch,
     )
 
 

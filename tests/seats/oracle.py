@@ -321,8 +321,10 @@ class Oracle:
             return ["released", 0]
         if not seat.ended:
             self._end(t, user, seat, "released", self.now)
-        if seat.floor + self.q > self.now:
-            seat.ended, seat.expires = "released", seat.floor
+        # The client of an earlier lease that came back has not said that it stopped.
+        floor = seat.floor if seat.lease == lease else max(seat.floor, seat.expires)
+        if floor + self.q > self.now:
+            seat.ended, seat.expires, seat.floor = "released", floor, floor
             self._changed(t)
         else:
             self._drop(t, user)

@@ -16,7 +16,7 @@ from seatd.seats.batch import Batcher
 from seatd.seats.model import Acquire, Caller, Lease
 from seatd.seats.receipts import Keyring
 from seatd.seats.service import Seats
-from seatd.seats.store import SCRIPTS, Store, connect
+from seatd.seats.store import SCRIPTS, TENANT_KEYS, Store, connect
 from tests.seats.mutations import Mutation, put_in_place
 from tests.seats.plane import nothing_committed
 from tests.seats.world import STOPPED, T0
@@ -37,6 +37,7 @@ class House:
         self.client = server.client()
         self.reads = Store(connect(server.url, STOPPED), STOPPED)
         self.seats: Seats
+        self.batcher: Batcher
         self.epoch = 0
         self.buries = True
         self.tombstones: dict[str, Tombstone] = {}
@@ -67,7 +68,8 @@ class House:
             return False
         learn_ttl_ms = max(TTL, self.policy.ttl_ms) if self.epoch > 1 else 0
         tombstones = tuple(self.tombstones.values())
-        await self.seats.put_policy(replace(self.policy, learn_ttl_ms=learn_ttl_ms, tombstones=tombstones))
+        known = replace(self.policy, learn_ttl_ms=learn_ttl_ms, tombstones=tombstones, epoch=self.epoch)
+        await self.seats.put_policy(known)
         return True
 
     async def open_epoch(self, partition: int, stepped: int) -> None:
@@ -110,6 +112,7 @@ class House:
 async def house(server: ValkeyServer) -> AsyncIterator[House]:
     made = House(server)
     async with Batcher(Store(connect(server.url, STOPPED), STOPPED), 0) as batcher:
+        made.batcher = batcher
         made.seats = Seats(
             made.reads,
             [batcher],
@@ -331,6 +334,91 @@ async def events_of_epochs_tell_one_story(valkey: ValkeyServer) -> None:
         assert adopted.at_ms == made.now
 
 
+async def a_policy_of_before_the_loss_ends_no_learning(valkey: ValkeyServer) -> None:
+    async with house(valkey) as made:
+        await made.acquire("ana")
+        made.change()
+        read_before = replace(made.policy, epoch=made.epoch)
+        made.lose()
+        assert await code(made.seats.put_policy(read_before)) == "store_unavailable"
+        assert await code(made.acquire("cy")) == "learning"
+
+
+async def a_change_while_learning_forgets_no_cap(valkey: ValkeyServer) -> None:
+    async with house(valkey) as made:
+        made.change(cap=1)
+        ana = await made.acquire("ana")
+        made.change(cap=2)
+        await made.project("acme")
+        bob = await made.acquire("bob")
+        made.change(cap=1)
+        made.lose()
+        assert await code(made.renew(bob)) == "granted"
+        made.change()
+        await made.project("acme")
+        assert await code(made.renew(ana)) == "granted"
+
+
+async def a_client_that_was_taken_over_is_waited_for(valkey: ValkeyServer) -> None:
+    for presents_it in (True, False):
+        async with house(valkey) as made:
+            made.change(cap=1)
+            first = await made.acquire("ana", "desk-1")
+            second = await made.acquire("ana", "desk-2", takeover=True)
+            made.lose()
+            learns_until = made.now + WINDOW
+            first = await made.renew(first)
+            made.later(57_000)
+            first = await made.renew(first)
+            if presents_it:
+                await made.renew(second)
+            await made.release(second)
+            made.at(learns_until)
+            assert await code(made.acquire("bob")) == "no_seat"
+            made.at(first.expires_ms + Q)
+            assert await code(made.acquire("bob")) == "granted"
+        with valkey.client() as client:
+            client.flushall()
+
+
+async def a_late_release_takes_nobody_from_the_confirmed(valkey: ValkeyServer) -> None:
+    async with house(valkey) as made:
+        first = await made.acquire("ana", request_id="r1")
+        second = await made.acquire("ana", request_id="r2")
+        made.lose()
+        await made.renew(second)
+        await made.release(first)
+        confirmed = made.reads.tenant_keys(0, "acme")[TENANT_KEYS.index("c")]
+        assert made.client.smembers(confirmed) == {b"ana"}
+
+
+async def an_addon_is_not_refused_while_its_lease_is_in_doubt(valkey: ValkeyServer) -> None:
+    async with house(valkey) as made:
+        made.change(bindings={"ana": ("ocr",)})
+        ana = await made.acquire("ana")
+        copy = made.copy()
+        made.later(TTL - DELTA - 1)
+        ana = await made.renew(ana)
+        for back in (lambda: made.roll_back(copy), made.lose):
+            back()
+            made.later(DELTA + Q + 1)  # what the copy knows of the lease has run out
+            asked = made.seats.addon_user(Caller("acme", KEY), ana.lease, "ocr")
+            assert await code(asked) == "learning"
+            await made.renew(ana)
+            assert await made.seats.addon_user(Caller("acme", KEY), ana.lease, "ocr") == "ana"
+
+
+async def what_came_back_is_swept_however_late_its_tenant_is_known(valkey: ValkeyServer) -> None:
+    async with house(valkey) as made:
+        await made.acquire("ana")
+        made.roll_back(made.copy())
+        await made.seats.reachable()
+        await made.batcher.submit("sweep", ("acme", "acme", 256))  # nobody knows the tenant yet
+        made.later(2 * WINDOW)
+        await made.project("acme")
+        assert await made.reads.due(0, made.now, 10) == ["acme"]
+
+
 RULES = [
     a_holder_keeps_its_seat_and_nobody_gets_one,
     a_released_lease_does_not_come_back,
@@ -349,6 +437,12 @@ RULES = [
     a_service_user_is_learnt_outside_of_the_cap,
     a_new_tenant_does_not_learn,
     events_of_epochs_tell_one_story,
+    a_policy_of_before_the_loss_ends_no_learning,
+    a_change_while_learning_forgets_no_cap,
+    a_client_that_was_taken_over_is_waited_for,
+    a_late_release_takes_nobody_from_the_confirmed,
+    an_addon_is_not_refused_while_its_lease_is_in_doubt,
+    what_came_back_is_swept_however_late_its_tenant_is_known,
 ]
 
 
@@ -388,6 +482,19 @@ WRONG = [
     Mutation("an earlier start wins", "if rec and rec[START] > start then return gone(st, rec, op) end", ""),
     Mutation("a release while learning buries nothing", "bury(st, user, start, 'released')", ""),
     Mutation("a seat is freed without a tombstone", "op[6] == 1 and rec[FLOOR] or expires", "rec[FLOOR]"),
+    Mutation("an adoption leaves no floor", "op[9], start, stands, st.term", "op[9], start, 0, st.term"),
+    Mutation(
+        "a release frees what another client has",
+        "if rec[LEASE] ~= lease then until_ms",
+        "if false then until_ms",
+    ),
+    Mutation("a policy of before the loss is believed", "op[17] < tonumber(EPOCH)", "false"),
+    Mutation("a change forgets a cap", "if learn_cap then", "if false then"),
+    Mutation(
+        "a late release takes the confirmed",
+        "if not rec or rec[START] <= start then redis",
+        "if true then redis",
+    ),
     Mutation("who ended all is forgotten", "if version < tonumber(ended[1]) then return ended[2] end", ""),
 ]
 

@@ -5,7 +5,7 @@
 -- Returns {"status", known 0|1, in_use, cap, policy version, now, learns until or 0} | {"standing", lease, user, start} | {"full", in_use, cap, refused in the
 --        minute that runs, ms that it still learns} | {"who", now, seats in both sets, {{user,
 --        lease, client, granted, expires, kind, ended or ""}, ...}} | {"named", user} |
---        addon_not_named | lease_gone reason | unauthorized | forbidden | unknown_tenant
+--        addon_not_named | lease_gone reason | unauthorized | forbidden | unknown_tenant | learning until now
 
 local function standing(st, rec, expires)
   if rec[ENDED] ~= '' then return rec[ENDED] end
@@ -42,16 +42,18 @@ end
 local function addon(st, op)
   local refused = key_refused(st, op[3])
   if refused then return refused end
+  -- Whose lease this is the receipt will tell, not what is left of the store.
+  local doubt = st.learning and {'learning', st.learning, NOW}
   local meaning = redis.call('HGET', st.x, op[4])
-  if not meaning then return {'lease_gone', 'unknown'} end
+  if not meaning then return doubt or {'lease_gone', 'unknown'} end
   local reason, _, user = unpack(cmsgpack.unpack(meaning))
   if reason ~= '' then return {'lease_gone', reason} end
   local rec = load_lease(st, user)
-  if not rec or rec[LEASE] ~= op[4] then return {'lease_gone', 'unknown'} end
+  if not rec or rec[LEASE] ~= op[4] then return doubt or {'lease_gone', 'unknown'} end
   local expires = expires_of(st, rec, user)
   local over = standing(st, rec, expires)
   if over ~= '' then return {'lease_gone', over} end
-  if expires + Q <= NOW then return {'lease_gone', 'expired'} end
+  if expires + Q <= NOW then return doubt or {'lease_gone', 'expired'} end
   if named(st, user)[op[5]] then return {'named', user} end
   for product in string.gmatch(st.open, '%S+') do
     if product == op[5] then return {'named', user} end

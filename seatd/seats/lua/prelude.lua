@@ -60,7 +60,7 @@ local function tenant_at(i)
   if p[13] and not st.stale then
     st.learning = tonumber(p[13]) > NOW and tonumber(p[13])
     if not st.learning then
-      redis.call('HDEL', st.t, 'learn')
+      redis.call('HDEL', st.t, 'learn', 'learn_cap')
       redis.call('DEL', st.c, st.d)
     end
   end
@@ -212,7 +212,8 @@ end
 -- While a tenant learns: receipts of `user` up to this start are worth nothing any more.
 local function bury(st, user, start, reason)
   if start > tombstone(st, user) then redis.call('HSET', st.d, user, cmsgpack.pack({start, reason})) end
-  redis.call('SREM', st.c, user)
+  local rec = load_lease(st, user)
+  if not rec or rec[START] <= start then redis.call('SREM', st.c, user) end
 end
 
 local function named(st, user)

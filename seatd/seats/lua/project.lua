@@ -4,8 +4,10 @@
 -- KEYS, ARGV: prelude.lua.  Operation: {tenant, name, version, tariff or "", cap, ttl, since, suspended
 --        or 0, trial or 0, open add-ons "a b", {user, "product product", ...}, {key hash, grant, ...},
 --        version of the latest change that ended every lease or 0, its reason, longest ttl that may still
---        run (0: the tenant does not learn), {user, start, reason, ...} tombstones}
--- Returns {"projected", 1} or {"projected", 0} where a newer version stands.
+--        run (0: the tenant does not learn), {user, start, reason, ...} tombstones, the epoch that SQL knew
+--        when all this was read or 0}
+-- Returns {"projected", 1}, {"projected", 0} where a newer version stands, or {"earlier"} where this was read before the
+--        epoch was opened: whether the tenant learns, and which receipts are void, is to be read again.
 
 local CUTS_MAX = 64
 local CHUNK = 1000
@@ -51,6 +53,7 @@ end
 local function project(op)
   local st = tenant_at(op[1])
   if st.version and not st.stale and st.version >= op[3] then return {'projected', 0} end
+  if unknown(st) and op[17] > 0 and op[17] < tonumber(EPOCH) then return {'earlier'} end
   local term, cuts = st.term or 1, st.cuts and cmsgpack.unpack(st.cuts) or {}
   if st.name then
     minute(st)  -- the sample of a minute that is over belongs to the old capacity
@@ -62,14 +65,16 @@ local function project(op)
     end
   end
   local packed, learn = cmsgpack.pack(cuts), learns_until(st, op)
+  local learn_cap = learn and not unknown(st) and redis.call('HGET', st.t, 'learn_cap')
   redis.call('DEL', st.t, st.b)
   redis.call('SADD', TENANTS, op[2])
   redis.call('HSET', st.t, 'name', op[2], 'v', op[3], 'tariff', op[4], 'cap', op[5], 'ttl', op[6],
     'since', op[7], 'open', op[10], 'term', term, 'cuts', packed, 'epoch', EPOCH, 'ended_v', op[13], 'ended_reason', op[14])
   if learn then
     redis.call('HSET', st.t, 'learn', int(learn))
+    if learn_cap then redis.call('HSET', st.t, 'learn_cap', learn_cap) end
     look_again(st, learn)
-  end
+  elseif st.stale then look_again(st, NOW) end  -- what came back with the store wants to be swept
   if op[8] > 0 then redis.call('HSET', st.t, 'suspended', op[8]) end
   if op[9] > 0 then redis.call('HSET', st.t, 'trial', op[9]) end
   write_pairs(st.b, '', op[11])

@@ -27,6 +27,8 @@ local function release(op)
   end
   -- An older client that was taken over may believe until the floor: until then the seat is not free.
   local until_ms = op[6] == 1 and rec[FLOOR] or expires
+  -- The client of an earlier lease, which came back, has not said that it stopped.
+  if rec[LEASE] ~= lease then until_ms = math.max(rec[FLOOR], expires) end
   if until_ms + Q > NOW then
     rec[ENDED], rec[FLOOR] = 'released', until_ms
     save_lease(st, user, rec)

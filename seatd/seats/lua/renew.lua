@@ -42,13 +42,15 @@ local function over(st, op)
   return nil
 end
 
--- An earlier lease that a rollback brought back: the user has moved on since.
+-- An earlier lease that a rollback or its own client brought back: the user has moved on since.  Returns until when that
+-- client may believe.
 local function replaced(st, user, rec)
   local expires = expires_of(st, rec, user)
   if rec[ENDED] == '' then
     finish(st, user, rec, 'taken_over', math.max(rec[GRANTED], math.min(NOW, expires)), expires)
   end
   redis.call('ZREM', seats_of(st, rec), user)
+  return math.max(rec[FLOOR], expires)
 end
 
 -- Fewer others are confirmed than there were seats: today's cap, the receipt's, or that of anyone confirmed.  Who
@@ -83,8 +85,8 @@ local function confirm(st, op)
     redis.call('HSET', st.x, lease, cmsgpack.pack({'', 0, user}))
     redis.call('ZREM', st.f, lease)
   else
-    if rec then replaced(st, user, rec) end
-    rec = {lease, op[7], start, kind, op[9], start, 0, st.term, '', {}}
+    if rec then stands = replaced(st, user, rec) end
+    rec = {lease, op[7], start, kind, op[9], start, stands, st.term, '', {}}
     redis.call('HSET', st.x, lease, cmsgpack.pack({'', 0, user}))
     redis.call('ZREM', st.f, lease)
     emit({'adopted', st.name, NOW, lease, user, kind})
