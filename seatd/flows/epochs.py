@@ -25,8 +25,11 @@ from seatd.telemetry import log
 NOTE_EVERY_S: Final = 1.0
 
 
-async def next_epoch(engine: AsyncEngine, partition: int) -> int:
-    """Take the next number for a partition; numbers may be skipped, never repeated."""
+async def next_epoch(engine: AsyncEngine, partition: int, seen: int) -> int:
+    """Take the next number for a partition; numbers may be skipped, never repeated.
+
+    `seen` is the store's own: it is not repeated either where SQL came back from an older copy.
+    """
     async with writing(engine) as connection:
         await connection.execute(
             inserting(connection, partitions)
@@ -34,7 +37,7 @@ async def next_epoch(engine: AsyncEngine, partition: int) -> int:
             .on_conflict_do_nothing(index_elements=["partition"])
         )
         held = locked(select(partitions.c.epoch).where(partitions.c.partition == partition))
-        epoch = int((await connection.execute(held)).scalar_one()) + 1
+        epoch = max(int((await connection.execute(held)).scalar_one()), seen) + 1
         await connection.execute(
             partitions.update()
             .where(partitions.c.partition == partition)
@@ -98,7 +101,7 @@ class Epochs:
                 await self._store.know_again(partition, state.epoch)
                 log.info("store known again", partition=partition, epoch=state.epoch)
                 return False
-            epoch = await next_epoch(self._engine, partition)
+            epoch = await next_epoch(self._engine, partition, state.epoch)
             opened = await self._store.open_epoch(partition, state.epoch, epoch)
             self._trust.note(opened.hwm_ms)
         except (StoreAwayError, Refusal, OSError) as error:

@@ -64,6 +64,14 @@ class Projector:
             await self._accounts.projected(due)
         return len(due)
 
+    async def _project_everything(self) -> None:
+        self.everything = False  # an epoch that is opened meanwhile asks for it again
+        try:
+            await self._project_all()
+        except BaseException:
+            self.everything = True
+            raise
+
     async def _project_all(self) -> None:
         after: str | None = None
         while True:
@@ -79,8 +87,7 @@ class Projector:
         while True:
             try:
                 if self.everything:
-                    await self._project_all()
-                    self.everything = False
+                    await self._project_everything()
                 while await self.project_due() == ROWS_A_ROUND:
                     pass
                 self.database_up = True

@@ -30,6 +30,7 @@ SWEEP_TENANTS: Final = 64
 SWEEP_LEASES: Final = 256
 REVOKE_TRIES: Final = 3
 OPEN_TRIES: Final = 4
+ADD_AGAIN: Final = 256
 UNKNOWN_FOR_S: Final = 2.0
 UNKNOWN_MAX: Final = 4_096
 
@@ -307,19 +308,22 @@ class Seats:
             await asyncio.sleep(LOOK_EVERY_S)
             for batcher in self._batchers:
                 with contextlib.suppress(Refusal, UnopenedError):
-                    await self._add_lost_again(batcher)
+                    await self.add_lost_again(batcher)
 
-    async def _add_lost_again(self, batcher: Batcher) -> None:
+    async def add_lost_again(self, batcher: Batcher) -> None:
+        """Add what a partition's earlier epochs lost, in bounded lots; raises what an operation does."""
         kept = batcher.unrecorded
         if not kept:
             return
         kept.committed(*await self._committed(batcher.partition))
         lost = kept.lost()
-        try:
-            await asyncio.gather(*(batcher.submit("readd", ("", event)) for event in lost))
-        except (Refusal, UnopenedError):
-            kept.keep_lost(lost)
-            raise
+        for first in range(0, len(lost), ADD_AGAIN):
+            try:
+                lot = lost[first : first + ADD_AGAIN]
+                await asyncio.gather(*(batcher.submit("readd", ("", event)) for event in lot))
+            except (Refusal, UnopenedError):
+                kept.keep_lost(lost[first:])
+                raise
         if lost:
             log.warning("events of a lost epoch added again", partition=batcher.partition, count=len(lost))
 

@@ -99,6 +99,7 @@ def _scripts() -> dict[str, bytes]:
 
 
 SCRIPTS: Final = _scripts()
+TRIM: Final = (files("seatd.seats") / "lua" / "trim.lua").read_bytes()
 _SHA: Final = {verb: hashlib.sha1(text, usedforsecurity=False).hexdigest() for verb, text in SCRIPTS.items()}
 
 
@@ -301,11 +302,12 @@ class Store:
         )
         return [_event(partition, entry) for entry in reply]
 
-    async def trim(self, partition: int, upto: str) -> None:
-        """Drop the events up to and including the stream id `upto`: they are committed elsewhere."""
-        milliseconds, _, sequence = upto.partition("-")
+    async def trim(self, partition: int, upto: UsageEvent) -> None:
+        """Drop the events up to and including `upto`, which are committed elsewhere, unless the store was lost since."""
+        milliseconds, _, sequence = upto.stream_id.partition("-")
         first_kept = f"{milliseconds}-{int(sequence) + 1}"
-        await self._one(["XTRIM", self.partition_keys(partition)[1], "MINID", first_kept])
+        key = self.partition_keys(partition)[1]
+        await self._one(["EVAL", TRIM, 1, key, upto.stream_id, first_kept, upto.epoch, upto.seq])
 
     async def backlog(self, partition: int) -> int:
         """Count the events that wait in the stream."""

@@ -52,8 +52,8 @@ class Unrecorded:
         return [kept.event for kept in lost]
 
     def keep_lost(self, events: list[bytes]) -> None:
-        """Keep again what could not be added now, as of no epoch."""
-        self._kept.extendleft(Kept(0, 0, event) for event in reversed(events))
+        """Keep again what could not be added now, as of an epoch that no cursor names."""
+        self._kept.extendleft(Kept(-1, 0, event) for event in reversed(events))
 
     def __len__(self) -> int:
         """Count what is kept."""

@@ -30,8 +30,8 @@ class Stream(Protocol):
     async def events(self, partition: int, after: str, most: int) -> list[UsageEvent]:
         """Read up to `most` events after the stream id `after`, in order."""
 
-    async def trim(self, partition: int, upto: str) -> None:
-        """Drop the events up to and including the stream id `upto`."""
+    async def trim(self, partition: int, upto: UsageEvent) -> None:
+        """Drop the events up to and including `upto`; none where another stream stands there now."""
 
     async def backlog(self, partition: int) -> int:
         """Count the events that wait."""
@@ -80,7 +80,7 @@ class Recorder:
         if progress is None:
             return 0
         _tell(partition, progress)
-        await self._stream.trim(partition, events[-1].stream_id)
+        await self._stream.trim(partition, events[-1])
         return len(events)
 
     async def _commit(self, partition: int, events: list[UsageEvent]) -> Progress | None:

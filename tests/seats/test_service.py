@@ -147,7 +147,7 @@ async def test_a_full_stream_stops_acquires_alone(valkey: ValkeyServer) -> None:
         assert [event.lease for event in await events(made, "ended")] == [leases[1].lease]
         assert (await refusal(made.acquire("late"))).code == "store_unavailable"
         (*_, last) = await events(made, "started", "ended")
-        await made.store.trim(0, last.stream_id)
+        await made.store.trim(0, last)
         assert await made.store.backlog(0) == 0
         assert (await made.acquire("late")).created
 

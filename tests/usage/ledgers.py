@@ -109,8 +109,9 @@ class MemoryStream:
     async def events(self, partition: int, after: str, most: int) -> list[UsageEvent]:
         return [e for e in self.entries if _id(e.stream_id) > _id(after)][:most]
 
-    async def trim(self, partition: int, upto: str) -> None:
-        self.entries = [e for e in self.entries if _id(e.stream_id) > _id(upto)]
+    async def trim(self, partition: int, upto: UsageEvent) -> None:
+        if upto in self.entries:
+            self.entries = [e for e in self.entries if _id(e.stream_id) > _id(upto.stream_id)]
 
     async def backlog(self, partition: int) -> int:
         return len(self.entries)
