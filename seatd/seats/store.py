@@ -133,7 +133,6 @@ class Store:
         self._connection = connection
         self._turn = asyncio.Lock()
         self._last: dict[int, tuple[int, float, int]] = {}
-        self._stepped: set[int] = set()
         self.options = options
 
     def partition_of(self, tenant: str) -> int:
@@ -188,6 +187,7 @@ class Store:
             options.delta_ms,
             options.w_ms,
             self._expected_ms(partition),
+            self._last[partition][2] if partition in self._last else 0,
         )
         # The scripts' unpacker knows one kind of string, not the newer one for bytes.
         operations_packed = msgpack.packb(packed, use_bin_type=False)
@@ -240,13 +240,11 @@ class Store:
         for outcome in reversed(outcomes):
             if isinstance(outcome, Answers):
                 self._last[partition] = (outcome.now_ms, _running_s(), outcome.epoch)
-                self._stepped.discard(partition)
                 return
             if isinstance(outcome, UnopenedError):
-                # Asked once more with the same expectation: a call that was merely late is in time then.
-                if not outcome.stepped or partition in self._stepped:
+                # After a step the expectation stays, for all who ask in this epoch; of the next one it says nothing.
+                if not outcome.stepped:
                     self._last.pop(partition, None)
-                self._stepped.add(partition)
                 return
 
     async def load(self) -> None:

@@ -8,7 +8,7 @@
 --        request id means    f when to forget entries of x            m this minute's sample
 --        c who was confirmed while the tenant learns                  d tombstones (user -> packed
 --        start, reason), while it learns
--- ARGV   1 packed {q_ms, offset_ms, stream_max, delta_ms, w_ms, expected_ms}, 2 packed list of operations; the
+-- ARGV   1 packed {q_ms, offset_ms, stream_max, delta_ms, w_ms, expected_ms, its epoch}, 2 packed list of operations; the
 --        first item of an operation is its tenant's number.  expected_ms is the time that the store should
 --        have, or 0 where the caller has no idea.
 -- Returns packed {now, answers, seq of the first event or 0, events, epoch}: an answer an operation, in order; or,
@@ -17,7 +17,7 @@
 --
 -- A seat is in use if and only if its holder stands in s with expires + Q still to come.
 
-local Q, OFFSET, STREAM_MAX, DELTA, W, EXPECTED = unpack(cmsgpack.unpack(ARGV[1]))
+local Q, OFFSET, STREAM_MAX, DELTA, W, EXPECTED, EXPECTED_IN = unpack(cmsgpack.unpack(ARGV[1]))
 local OPS = cmsgpack.unpack(ARGV[2])
 local META, STREAM, DUE, TENANTS = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local MINUTE = 60000
@@ -29,7 +29,7 @@ local EPOCH, T0 = opened[1], tonumber(opened[4])
 if not EPOCH or opened[3] ~= identity() then return cmsgpack.pack({'unopened'}) end
 local time = redis.call('TIME')
 local NOW = time[1] * 1000 + math.floor(time[2] / 1000) + OFFSET
-if EXPECTED > 0 and NOW - EXPECTED > Q then return cmsgpack.pack({'stepped'}) end
+if EXPECTED > 0 and EXPECTED_IN == tonumber(EPOCH) and NOW - EXPECTED > Q then return cmsgpack.pack({'stepped'}) end
 local HWM = math.max(tonumber(opened[2] or 0), NOW)
 NOW = HWM
 
