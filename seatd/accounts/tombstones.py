@@ -7,13 +7,13 @@ most: a later start voids the earlier ones as well.  Users stand here by their p
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from sqlalchemy import case, delete, select, update
+from sqlalchemy import case, delete, exists, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from seatd.accounts import people
 from seatd.database.engine import inserting
+from seatd.database.schema import outbox, tenants
 from seatd.database.schema import people as people_table
-from seatd.database.schema import tenants
 from seatd.database.schema import tombstones as table
 from seatd.model import TTL_MS_MAX, Tombstone
 
@@ -81,10 +81,14 @@ async def forget(connection: AsyncConnection, now_ms: int) -> int:
 
 
 async def acknowledge_ttls(connection: AsyncConnection, ids: Iterable[str], now_ms: int) -> None:
-    """Note that the seat plane knows the ttl of these tenants, from when a shorter one counts down."""
+    """Note that the seat plane knows the ttl of these tenants, from when a shorter one counts down.
+
+    Not where a later change waits in the outbox: what was acknowledged is an earlier policy.
+    """
     shorter = (tenants.c.longest_ttl_ms > tenants.c.lease_ttl_ms) & tenants.c.shorter_since_ms.is_(None)
+    waits = exists().where(outbox.c.tenant == tenants.c.id, outbox.c.scheduled.is_(False))
     await connection.execute(
-        update(tenants).where(tenants.c.id.in_(sorted(ids)), shorter).values(shorter_since_ms=now_ms)
+        update(tenants).where(tenants.c.id.in_(sorted(ids)), shorter, ~waits).values(shorter_since_ms=now_ms)
     )
 
 

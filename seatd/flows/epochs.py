@@ -103,14 +103,20 @@ class Epochs:
                 return False
             epoch = await next_epoch(self._engine, partition, state.epoch)
             opened = await self._store.open_epoch(partition, state.epoch, epoch)
-            self._trust.note(opened.hwm_ms)
-        except (StoreAwayError, Refusal, OSError) as error:
+        except (StoreAwayError, Refusal) as error:
             log.warning("epoch cannot be opened", partition=partition, error=str(error))
             raise store_unavailable() from error
         log.warning(
             "epoch opened", partition=partition, epoch=opened.epoch, before=state.epoch, stepped=stepped
         )
+        self._note(opened.hwm_ms)
         return True
+
+    def _note(self, hwm_ms: int) -> None:
+        try:
+            self._trust.note(hwm_ms)
+        except OSError as error:  # without it the store learns after its next restart; nothing else is lost
+            log.warning("clock not noted", error=str(error))
 
     async def note_for_ever(self) -> None:
         """Note the store's clock every second, until cancelled; one partition, as an embedded store has."""
@@ -120,7 +126,7 @@ class Epochs:
             try:
                 state = await self._store.look(0)
                 if state.known and state.hwm_ms > noted:
-                    self._trust.note(state.hwm_ms)
+                    self._note(state.hwm_ms)
                     noted = state.hwm_ms
-            except (StoreAwayError, OSError) as error:
+            except StoreAwayError as error:
                 log.debug("clock not noted", error=str(error))
