@@ -5,6 +5,7 @@ nobody's; binaries that this user could not reach are linked to a place where it
 """
 
 import asyncio
+import contextlib
 import importlib.util
 import itertools
 import os
@@ -166,7 +167,9 @@ class PostgresServer:
         pid = self.process.pid
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         for one in [pid, *map(int, children)]:
-            os.kill(one, number)
+            # A session may have ended since they were listed; there is nobody to tell then.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(one, number)
 
     def remove(self) -> None:
         """Stop it and remove its folder."""
