@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import time
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Final, cast
@@ -371,8 +371,3 @@ def policy_operation(policy: Policy) -> Operation:
         [part for tombstone in policy.tombstones for part in tombstone],
         policy.epoch,
     )
-
-
-def partitions(options: StoreOptions) -> Iterable[int]:
-    """List the partitions."""
-    return range(options.partitions)
