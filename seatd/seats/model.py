@@ -6,6 +6,10 @@ refusal is raised as `seatd.model.Refusal`; what is below is what succeeds.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
+
+WAIT_MS_MAX: Final = 3_600_000
+"""How long a caller may say that it will wait in line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +24,8 @@ class Caller:
 class Acquire:
     """A seat is wanted for `user` on `client`.
 
-    `addons` is what was asked for by name; None asks for all the user is named for.
+    `addons` is what was asked for by name; None asks for all the user is named for.  `wait_ms` is how long the caller
+    waits in line, `place` the ticket of a refusal before, which keeps its turn.
     """
 
     user: str
@@ -29,6 +34,8 @@ class Acquire:
     takeover: bool = False
     addons: tuple[str, ...] | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    wait_ms: int = 0
+    place: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from msgspec import Meta, Struct
 import seatd
 from seatd.flows.keyring import Keys
 from seatd.model import ID_PATTERN, LABELS_MAX, Refusal, Scope, invalid, is_id
-from seatd.seats.model import Acquire, Caller, Lease
+from seatd.seats.model import WAIT_MS_MAX, Acquire, Caller, Lease
+from seatd.seats.places import PLACE_MAX
 from seatd.seats.receipts import RECEIPT_MAX
 from seatd.seats.service import Seats
 from seatd.telemetry import REQUEST_SECONDS, REQUESTS
@@ -55,6 +56,8 @@ class AcquireBody(Struct, forbid_unknown_fields=True):
     client: Id
     request_id: Id | None = None
     addons: Annotated[list[Id], Meta(max_length=ADDONS_MAX)] | None = None
+    wait_ms: Annotated[int, Meta(ge=0, le=WAIT_MS_MAX)] = 0
+    place: Annotated[str, Meta(max_length=PLACE_MAX)] | None = None
     takeover: bool = False
     proof: bool = False
     labels: Annotated[dict[Id, Text], Meta(max_length=LABELS_MAX)] | None = None
