@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format demo bench simulate constraints clean
+.PHONY: help setup run test lint format demo bench simulate faults constraints clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -52,6 +52,9 @@ constraints: setup ## pin again: newest versions with hashes, no index named
 
 simulate: setup ## try the rules of the seats on simulated faults; SEED=n replays, HISTORIES=n bounds
 	$(BIN)/python -m tests.sim.run --histories $(or $(HISTORIES),2000) --seed $(or $(SEED),1)
+
+faults: setup ## prove it: break everything, many times, within twenty minutes; SEED=n replays
+	$(BIN)/python -m tests.faults.run --seed $(or $(SEED),1)
 
 clean: ## remove the virtual environment and caches; var/ stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

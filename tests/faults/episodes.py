@@ -1,0 +1,95 @@
+"""One episode: clients of a few tenants work, a fault strikes, they go on, go home, and are judged.
+
+Each tenant's part is a history of its own.  Decides how long to wait for what: for seats to be granted again, and for
+the ledger to be written.
+"""
+
+import asyncio
+import random
+from collections import Counter
+from dataclasses import dataclass
+
+from tests.faults import judge
+from tests.faults.desks import Desk
+from tests.faults.history import History, now_us
+from tests.faults.houses import DELTA_MS, TTL_MS, House
+from tests.faults.kinds import Fault, Scene
+from tests.sim.checker import Violation
+
+TENANTS = 2
+GRANTS_AGAIN_S = 15.0
+WRITTEN_S = 20.0
+
+
+@dataclass
+class Judged:
+    """A history and what was found in it."""
+
+    history: History
+    found: list[Violation]
+    ledger: list[judge.Row]
+
+
+async def play(house: House, fault: Fault, seed: int, number: int, counts: Counter[str]) -> list[Judged]:
+    """Play one episode."""
+    rng = random.Random(f"{seed} {fault.name} {number}")
+    histories = [await _open(house, fault, seed, number, rng) for _ in range(TENANTS)]
+    desks = [desk for history in histories for desk in _desks(house, fault, history, rng)]
+    tasks = [asyncio.create_task(desk.work()) for desk in desks]
+    try:
+        scene = Scene(house, rng, histories, counts)
+        await scene.wait(0.3, 1)
+        await fault.strike(scene)
+        scene.note("whole again")
+        stuck = await _granted_again(histories, now_us())
+        await scene.wait(0.2, 0.5)
+        for history in histories:
+            history.ending = True
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+    judged = [await _judge(house, history) for history in histories]
+    for one in judged:
+        if one.history.tenant in stuck:
+            one.found.append(Violation("I3", 0, f"no seat was granted for {GRANTS_AGAIN_S} s"))
+    return judged
+
+
+async def _open(house: House, fault: Fault, seed: int, number: int, rng: random.Random) -> History:
+    house.tenants += 1
+    tenant, cap = f"t{house.tenants}", rng.randint(1, 4)
+    key = await house.tenant(tenant, cap)
+    return History(fault.name, seed, number, tenant, key, cap, TTL_MS)
+
+
+def _desks(house: House, fault: Fault, history: History, rng: random.Random) -> list[Desk]:
+    users = [f"u{i}" for i in range(history.cap + rng.randint(1, 3))]
+    names = [(user, "c0") for user in users]
+    if rng.random() < 0.3:
+        names.append((users[0], "c1"))
+    return [
+        Desk(history, house.address, user, name, random.Random(rng.random()), fault.habits)
+        for user, name in names
+    ]
+
+
+async def _granted_again(histories: list[History], since_us: int) -> set[str]:
+    """Wait until every tenant has seated somebody since; returns those which have not in time."""
+    deadline_us = now_us() + int(GRANTS_AGAIN_S * 1e6)
+    while stuck := {h.tenant for h in histories if not h.granted_since(since_us)}:
+        if now_us() > deadline_us:
+            return stuck
+        await asyncio.sleep(0.05)
+    return set()
+
+
+async def _judge(house: House, history: History) -> Judged:
+    found = judge.of_clients(history, DELTA_MS)
+    deadline_us = now_us() + int(WRITTEN_S * 1e6)
+    while True:
+        rows = await asyncio.to_thread(judge.ledger_of, house.database, history.tenant)
+        of_ledger = judge.of_ledger(history, rows)
+        if not of_ledger or now_us() > deadline_us:
+            return Judged(history, [*found, *of_ledger], rows)
+        await asyncio.sleep(0.2)
