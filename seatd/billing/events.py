@@ -7,7 +7,7 @@ history file and from the rows of the ledger; what they add up to is `history`'s
 from dataclasses import dataclass
 from decimal import Decimal
 
-from seatd.model import Tariff
+from seatd.model import Kind, Tariff
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +43,21 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class SeatStarted:
-    """A lease begins; `service` for a service user, who is outside count and bill."""
+    """A lease begins; `service` for a service user, who is outside count and bill.
+
+    `tariff` is what was said of it: `team`, `agent`, `service`, or nothing.
+    """
 
     at_ms: int
     tenant: str
     lease: str
     user: str
-    service: bool = False
+    tariff: str = ""
+
+    @property
+    def service(self) -> bool:
+        """Tell whether the user is a service user."""
+        return self.tariff == Kind.SERVICE
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from seatd.billing.events import (
     TariffSet,
 )
 from seatd.billing.facts import Lease, MeterReading, TariffSpan, TenantFacts
-from seatd.model import Tariff
+from seatd.model import Kind, Tariff
 from seatd.usage.intervals import FOREVER_MS, Intervals, steps, union
 
 
@@ -47,13 +47,24 @@ class HistoryError(ValueError):
 class _LeaseRecord:
     """A lease while lines may still come; None is not yet known.  Small: there may be millions."""
 
-    __slots__ = ("end_ms", "service", "start_ms", "user")
+    __slots__ = ("end_ms", "start_ms", "tariff", "user")
 
     def __init__(self) -> None:
         self.start_ms: int | None = None
         self.end_ms: int | None = None
         self.user = ""
-        self.service = False
+        self.tariff = ""
+
+    @property
+    def service(self) -> bool:
+        return self.tariff == Kind.SERVICE
+
+    def same_start(self, event: SeatStarted) -> bool:
+        """Tell whether an event says the same again; one that leaves the tariff out contradicts neither tariff."""
+        said = {self.tariff, event.tariff} - {""}
+        if (self.start_ms, self.user, self.service) != (event.at_ms, event.user, event.service):
+            return False
+        return len(said) < 2
 
 
 @dataclass(slots=True)
@@ -139,14 +150,15 @@ class History:
     def _add_started(self, record: _TenantRecord, event: SeatStarted, place: Place | None) -> None:
         lease = record.leases.get(event.lease) or _LeaseRecord()
         if lease.start_ms is not None:
-            if (lease.start_ms, lease.user, lease.service) != (event.at_ms, event.user, event.service):
+            if not lease.same_start(event):
                 raise HistoryError(f"lease {event.lease!r} was already started, with other content", place)
+            lease.tariff = lease.tariff or event.tariff
             return
         if lease.end_ms is not None and lease.end_ms < event.at_ms:
             end_place = self._ends_without_start[event.tenant, event.lease]
             beside = f" ({end_place})" if end_place else ""
             raise HistoryError(f"lease {event.lease!r} starts after its end{beside}", place)
-        lease.start_ms, lease.user, lease.service = event.at_ms, event.user, event.service
+        lease.start_ms, lease.user, lease.tariff = event.at_ms, event.user, event.tariff
         record.leases[event.lease] = lease
         self._ends_without_start.pop((event.tenant, event.lease), None)
 

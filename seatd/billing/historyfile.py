@@ -68,7 +68,7 @@ def parse_line(line: bytes) -> Event:
     required, optional, make = event
     for key in fields:
         if key not in required and key not in optional and not key.startswith("x_"):
-            raise HistoryError(f"{key}: unknown field of {name!r}")
+            raise HistoryError(f"{key!r}: unknown field of {name!r}")
     for key in required:
         if key not in fields:
             raise HistoryError(f"{key}: is missing")
@@ -113,7 +113,7 @@ def _object(pairs: list[tuple[str, Any]]) -> _Line:
     if len(fields) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise HistoryError(f"{twice}: stands there twice")
+        raise HistoryError(f"{twice!r}: stands there twice")
     return fields
 
 
@@ -162,11 +162,10 @@ def _bound(at_ms: int, tenant: str, fields: _Line) -> Event:
 
 
 def _started(at_ms: int, tenant: str, fields: _Line) -> Event:
-    tariff = fields.get("tariff", Kind.TEAM)
-    if not isinstance(tariff, str) or tariff not in list(Kind):
+    tariff = fields.get("tariff", "")
+    if "tariff" in fields and (not isinstance(tariff, str) or tariff not in list(Kind)):
         raise HistoryError("tariff: must be team, agent or service")
-    service = tariff == Kind.SERVICE
-    return SeatStarted(at_ms, tenant, _name(fields, "lease"), _id(fields, "user"), service)
+    return SeatStarted(at_ms, tenant, _name(fields, "lease"), _id(fields, "user"), tariff)
 
 
 def _ended(at_ms: int, tenant: str, fields: _Line) -> Event:

@@ -22,6 +22,7 @@ from seatd.billing.report import Usage
 from seatd.billing.report import usage as usage_of
 from seatd.catalogue.pricelist import PriceList, PriceListError, in_force
 from seatd.catalogue.pricelist_toml import parse_price_list
+from seatd.catalogue.toml_lines import line_of
 
 _EXIT_BAD_INPUT: Final = 2
 
@@ -103,7 +104,7 @@ def _lines(
     """Read and check everything, and return the lines of the answer, not yet made."""
     first = _first_day(period)
     price_lists = [read_price_list(path) for path in lists]
-    price_list = in_force(price_lists, first)
+    price_list = _in_force(price_lists, first, lists)
     month = Month.parse(period, price_list.timezone)
     history = read_histories(histories)
     check_products(history, price_lists, price_list, month)
@@ -117,6 +118,17 @@ def _first_day(period: str) -> date:
         return first_day(period)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--period") from error
+
+
+def _in_force(price_lists: list[PriceList], first: date, paths: Iterable[str]) -> PriceList:
+    try:
+        return in_force(price_lists, first)
+    except PriceListError as error:
+        # What was wrong stands where each list says from when it is valid.
+        lines = {path: line_of(Path(path).read_text(errors="replace"), ("valid_from",)) for path in paths}
+        raise PriceListError(
+            error.reason, source=", ".join(f"{path}:{line}" for path, line in lines.items())
+        ) from None
 
 
 def _charges(history: History, price_list: PriceList, month: Month) -> Iterator[Charge]:

@@ -202,6 +202,20 @@ def test_extension_fields_are_passed_over(tmp_path):
     assert run(tmp_path, f"{START}\n{extended}").exit_code == 0
 
 
+def test_one_lease_has_one_tariff(tmp_path):
+    team, agent = (START[:-1] + f', "tariff": "{tariff}"}}' for tariff in ("team", "agent"))
+    assert run(tmp_path, START, team, START).exit_code == 0
+    assert refused(run(tmp_path, START, team, agent), "h2.jsonl:1:")
+    assert refused(run(tmp_path, team, START, agent), "h2.jsonl:1:")
+
+
+def test_a_message_holds_no_control_characters(tmp_path):
+    bad = GOOD[:-1] + ', "\\u001b[31m\\n": 1}'
+    result = run(tmp_path, bad)
+    assert refused(result, "h0.jsonl:1:")
+    assert result.stderr.rstrip("\n").isprintable()
+
+
 def test_service_users_are_no_unknown_product(tmp_path):
     assert run(tmp_path, line(event="bound", product="service", user="ana")).exit_code == 0
 
@@ -233,6 +247,7 @@ def test_a_bad_price_list_names_its_line(tmp_path):
 
 def test_no_price_list_in_force_or_two(tmp_path):
     assert refused(run(tmp_path, GOOD, period="2025-12"), "2025-12")
+    assert refused(run(tmp_path, GOOD, period="2025-12"), "prices.toml:4:")
     assert refused(run(tmp_path, GOOD, prices=[PRICES, PRICES]), "2026-example")
 
 

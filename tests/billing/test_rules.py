@@ -190,7 +190,7 @@ def test_ends_come_before_starts():
 
 
 def test_service_users_stand_aside():
-    events = [SeatStarted(JUNE, "acme", "s", "vendor", service=True)]
+    events = [SeatStarted(JUNE, "acme", "s", "vendor", tariff="service")]
     line = usage_of(events)
     assert (line.used_peak, line.used_peak_at_ms, line.distinct_users, line.p95) == (0, None, 0, 0)
     assert quantities([TEAM, *events], team='metric="used_peak"\nunit_price="1"') == []
