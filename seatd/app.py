@@ -210,7 +210,7 @@ async def _compose(
     for name, loop in loops.items():
         await stack.enter_async_context(_kept_going(name, loop))
     stack.push_async_callback(recorder.close, DRAIN_MS)
-    services = Services(accounts, seats, projector.project)
+    services = Services(accounts, seats, projector.project, settings.revoke_hold_ms)
     if settings.demo:
         await _demo(settings, services, price_lists)
     public = await listen(stack, client.make_app(seats, keys, used.add), settings.listen)

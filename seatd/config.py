@@ -10,6 +10,10 @@ STORE_SCHEMES: Final = ("redis://", "rediss://", "unix://")
 DATABASE_SCHEMES: Final = ("sqlite", "postgresql", "postgres")
 
 
+REVOKE_HOLD_MS_MAX: Final = 86_400_000
+"""The longest that one revocation may keep its user off a seat: a day."""
+
+
 class SettingError(Exception):
     """A setting is wrong; the message names it and says what it takes."""
 
@@ -40,7 +44,7 @@ class Settings:
     """All that `serve` needs to know.  Empty URLs mean the embedded store and SQLite under `data`.
 
     `q_ms` is the lock delay, `delta_ms` the largest offset between clocks of store nodes, `w_ms` how long an old
-    primary may write on after a promotion.
+    primary may write on after a promotion.  For `revoke_hold_ms` a revoked user may not sit again.
     """
 
     data: Path = Path("var")
@@ -56,6 +60,7 @@ class Settings:
     q_ms: int = 500
     delta_ms: int = 2_000
     w_ms: int = 0
+    revoke_hold_ms: int = 60_000
     stream_max: int = 1_000_000
     recorder_every_ms: int = 500
 

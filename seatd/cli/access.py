@@ -7,6 +7,7 @@ import click
 
 from seatd.cli.client import Api, path, speaks_api
 from seatd.cli.output import Output, instant, instant_ms
+from seatd.config import REVOKE_HOLD_MS_MAX
 
 OF_TENANT: Final = ("client", "tenant_admin")
 OF_HOUSE: Final = ("admin", "billing")
@@ -121,7 +122,7 @@ def rotate_receipts(signs_in: int, *, api: Api, out: Output) -> None:
     epilog="""\b
 Examples:
   seatd revoke acme 3v5q...          as `seatd who acme` shows the lease
-  seatd revoke acme 3v5q... --force
+  seatd revoke acme 3v5q... --force --hold-ms 3600000
 """,
 )
 @click.argument("tenant")
@@ -129,10 +130,16 @@ Examples:
 @click.option(
     "--force", is_flag=True, help="Free the seat at once, though its client may still believe in it."
 )
+@click.option(
+    "--hold-ms",
+    type=click.IntRange(0, REVOKE_HOLD_MS_MAX),
+    help="How long the user may not sit again (default: as the server is set).",
+)
 @speaks_api
-def revoke_lease(tenant: str, lease: str, *, force: bool, api: Api, out: Output) -> None:
+def revoke_lease(tenant: str, lease: str, *, force: bool, hold_ms: int | None, api: Api, out: Output) -> None:
     """End a lease; its seat is free once its client cannot believe in it."""
-    body = api.call("DELETE", path("tenants", tenant, "leases", lease), force="true" if force else None).body
+    forced = "true" if force else None
+    body = api.call("DELETE", path("tenants", tenant, "leases", lease), force=forced, hold_ms=hold_ms).body
     user, free = body["user"], instant(body["free_ms"])
     said = f"{user}'s lease is revoked; the seat is free from {free}."
     if force:

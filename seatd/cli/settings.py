@@ -121,6 +121,7 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
         show_envvar=True,
         help="Make demo tenants and print lines to paste.",
     ),
+    _duration("--revoke-hold-ms", 60_000, "How long a revoked user may not sit again."),
     click.option(
         "--log-level",
         type=click.Choice(["debug", "info", "warning", "error"]),

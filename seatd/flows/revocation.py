@@ -18,30 +18,35 @@ ENDS_LEASES = frozenset({AGENT_PRODUCT, SERVICE_PRODUCT})
 
 @dataclass(frozen=True, slots=True)
 class Revoked:
-    """Whose lease was ended, and the instant from which the seat is free."""
+    """Whose lease was ended, the instant from which the seat is free, and how long its user may not sit."""
 
     lease: str
     user: str
     free_ms: int
     forced: bool
+    hold_ms: int
 
 
-async def revoke(services: Services, tenant: str, lease: str, *, force: bool, actor: str) -> Revoked:
+async def revoke(
+    services: Services, tenant: str, lease: str, *, force: bool, hold_ms: int | None, actor: str
+) -> Revoked:
     """End a lease; `force` frees the seat at once, though its client may still believe in it.
 
+    For `hold_ms` (None: the setting's) its user may not sit again.
     Raises `Refusal`: `not_found` for an unknown tenant or lease, `store_unavailable`, `database_unavailable`.
     """
     await services.accounts.tenant(tenant)
-    user, free_ms = await services.seats.revoke(tenant, lease)
-    await _audited(services, tenant, lease, user, force=force, actor=actor)
+    hold_ms = services.revoke_hold_ms if hold_ms is None else hold_ms
+    user, free_ms = await services.seats.revoke(tenant, lease, hold_ms=hold_ms)
+    await _audited(services, tenant, lease, user, force=force, hold_ms=hold_ms, actor=actor)
     if force:
-        free_ms = await _freed(services, tenant, lease)
-    return Revoked(lease, user, free_ms, force)
+        free_ms = await _freed(services, tenant, lease, hold_ms)
+    return Revoked(lease, user, free_ms, force, hold_ms)
 
 
-async def _freed(services: Services, tenant: str, lease: str) -> int:
+async def _freed(services: Services, tenant: str, lease: str, hold_ms: int) -> int:
     try:
-        return (await services.seats.revoke(tenant, lease, force=True))[1]
+        return (await services.seats.revoke(tenant, lease, force=True, hold_ms=hold_ms))[1]
     except Refusal as refusal:
         if refusal.code != "not_found":
             raise
@@ -49,12 +54,12 @@ async def _freed(services: Services, tenant: str, lease: str) -> int:
 
 
 async def _audited(
-    services: Services, tenant: str, lease: str, user: str, *, force: bool, actor: str
+    services: Services, tenant: str, lease: str, user: str, *, force: bool, hold_ms: int, actor: str
 ) -> None:
     accounts = services.accounts
     async with changing(accounts.engine, accounts.clock, tenant, actor) as change:
         person = await people.person_of(change.connection, tenant, user)
-        detail = {"lease": lease, "person": person, "forced": force}
+        detail = {"lease": lease, "person": person, "forced": force, "hold_ms": hold_ms}
         change.record("lease.revoke", detail, projects=False)
 
 

@@ -19,11 +19,15 @@ AWAY: Final = frozenset({"store_unavailable", "database_unavailable", "busy"})
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The planes; `project` puts a tenant's policy of now into force (flows/policy.py)."""
+    """The planes; `project` puts a tenant's policy of now into force (flows/policy.py).
+
+    For `revoke_hold_ms` a revoked user may not sit again, unless the revocation says otherwise.
+    """
 
     accounts: Accounts
     seats: Seats
     project: Callable[[str], Awaitable[object]]
+    revoke_hold_ms: int
 
 
 @dataclass(frozen=True, slots=True)

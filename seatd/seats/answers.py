@@ -52,7 +52,7 @@ def _no_seat(answer: Answer) -> Refusal:
 def _own_lease_ended(answer: Answer) -> Refusal:
     return Refusal(
         "conflict",
-        "This user's own lease was ended and its client may still believe in the seat; it is free again soon.",
+        "This user's lease was ended: no new one before its client has stopped and a revocation's hold is over.",
         reason=answer[1],
         retry_after_ms=max(answer[2] - answer[3], 1),
     )

@@ -170,33 +170,38 @@ class Seats:
         self._unknown.pop(policy.tenant, None)
         return bool(answer[1])
 
-    async def revoke(self, tenant: str, lease: str, *, force: bool = False) -> tuple[str, int]:
-        """End a lease; returns its user and the instant its seat is free.
+    async def revoke(
+        self, tenant: str, lease: str, *, force: bool = False, hold_ms: int = 0
+    ) -> tuple[str, int]:
+        """End a lease; returns its user, who may not sit again for `hold_ms`, and the instant its seat is free.
 
         Raises `Refusal`: `not_found`, `learning` where it may yet come back, `database_unavailable` where no
         tombstone can be written, without which a loss of the store could bring it back.
         """
-        answer = await self._revoke(tenant, lease, "", "", force=force)
+        answer = await self._revoke(tenant, lease, "", "", force=force, hold_ms=hold_ms)
         return str(answer[2]), int(answer[3])
 
     async def revoke_user(self, tenant: str, user: str, kind: str) -> bool:
         """End the user's lease of that kind, if there is one."""
         try:
-            await self._revoke(tenant, "", user, kind, force=False)
+            await self._revoke(tenant, "", user, kind, force=False, hold_ms=0)
         except Refusal as refusal:
             if refusal.code != "not_found":
                 raise
             return False
         return True
 
-    async def _revoke(self, tenant: str, lease: str, user: str, kind: str, *, force: bool) -> Answer:
+    async def _revoke(
+        self, tenant: str, lease: str, user: str, kind: str, *, force: bool, hold_ms: int
+    ) -> Answer:
         """Bury the lease's receipts, then end it; again where its holder acquired anew in between."""
         standing = await self._answer("inspect", (tenant, "standing", lease, user))
         user, start_ms = standing[2], standing[3]
         for _ in range(REVOKE_TRIES):
             if not await self._bury(tenant, user, start_ms, "revoked"):
                 raise Refusal("database_unavailable", retry_after_ms=RETRY_AFTER_MS)
-            answer = await self._answer("revoke", (tenant, lease, user, kind, int(force), start_ms))
+            operation = (tenant, lease, user, kind, int(force), start_ms, hold_ms)
+            answer = await self._answer("revoke", operation)
             if answer[0] != "later":
                 return answer
             start_ms = answer[1]

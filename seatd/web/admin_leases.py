@@ -1,11 +1,12 @@
 """Who sits now, and the word that ends a lease."""
 
-from typing import Final
+from typing import Annotated, Final
 
 from aiohttp import web
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from seatd.accounts.pages import number
+from seatd.config import REVOKE_HOLD_MS_MAX
 from seatd.flows.revocation import revoke
 from seatd.web import admin_views as views
 from seatd.web.admin_reading import ListQuery, path_id, query
@@ -14,9 +15,13 @@ from seatd.web.codec import respond
 
 
 class RevokeQuery(Struct):
-    """`force` frees the seat at once, though its client may still believe in it: the admin key only."""
+    """`force` frees the seat at once, though its client may still believe in it: the admin key only.
+
+    For `hold_ms` the user may not sit again; left out, for as long as the server's setting says.
+    """
 
     force: bool = False
+    hold_ms: Annotated[int, Meta(ge=0, le=REVOKE_HOLD_MS_MAX)] | None = None
 
 
 async def _list(request: web.Request) -> web.Response:
@@ -31,12 +36,19 @@ async def _list(request: web.Request) -> web.Response:
 
 async def _revoke(request: web.Request) -> web.Response:
     tenant, lease = path_id(request, "tenant"), path_id(request, "lease")
-    force = query(request, RevokeQuery).force
+    asked = query(request, RevokeQuery)
     grant = request[GRANT]
-    if force:
+    if asked.force:
         require_admin(grant)
-    done = await revoke(request.app[SERVICES], tenant, lease, force=force, actor=grant.id)
-    view = {"lease": done.lease, "user": done.user, "free_ms": done.free_ms, "forced": done.forced}
+    services = request.app[SERVICES]
+    done = await revoke(services, tenant, lease, force=asked.force, hold_ms=asked.hold_ms, actor=grant.id)
+    view = {
+        "lease": done.lease,
+        "user": done.user,
+        "free_ms": done.free_ms,
+        "forced": done.forced,
+        "hold_ms": done.hold_ms,
+    }
     return respond(request, view)
 
 

@@ -37,6 +37,7 @@ acquires = st.tuples(tenants, users, clients, requests, contents, takeovers, ask
 # An old receipt is as likely as the newest: copies arrive late.
 receipts = st.tuples(tenants, st.integers(0, 5))
 kinds = st.sampled_from(("", "team", "agent", "service"))
+holds = st.sampled_from((0, 700, 700, 30_000))
 products = st.lists(st.sampled_from(("agent", "agent", "service", "social", "crm")), unique=True, max_size=3)
 bindings = st.tuples(st.just("bindings"), st.tuples(users, products))
 changes = st.one_of(
@@ -180,10 +181,18 @@ class SeatMachine(RuleBasedStateMachine):
 
     # -- the vendor -------------------------------------------------------------------------------
 
-    @rule(tenant=tenants, index=st.integers(0, 3), user=users, kind=kinds, force=st.booleans())
-    def revoke(self, tenant: str, index: int, user: str, kind: str, force: bool) -> None:
+    @rule(tenant=tenants, index=st.integers(0, 3), user=users, kind=kinds, force=st.booleans(), hold=holds)
+    def revoke(self, tenant: str, index: int, user: str, kind: str, force: bool, hold: int) -> None:
         lease = self._receipt(tenant, index)[0] if index < 3 else ""
-        self._run([("revoke", [(tenant, lease, user, "" if lease else kind, int(force))])])
+        self._run([("revoke", [(tenant, lease, user, "" if lease else kind, int(force), hold)])])
+
+    @rule(tenant=tenants, user=users, force=st.booleans(), hold=holds, ms=st.sampled_from((1, 699, 700)))
+    def revoke_who_comes_back(self, tenant: str, user: str, force: bool, hold: int, ms: int) -> None:
+        self.acquire_simply(tenant, user, "pc1", "", 0)
+        self.revoke(tenant, 3, user, "", force, hold)
+        self.release_the_newest(tenant, user)
+        self.world.advance(self.world.now + ms)
+        self.acquire_simply(tenant, user, "pc1", "", 0)
 
     @rule(tenant=tenants, change=changes)
     def change_policy(self, tenant: str, change: Any) -> None:

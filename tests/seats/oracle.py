@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from seatd.model import Policy, Tariff
-from tests.seats.state import Sample, Seat, Tenant, request_key
+from tests.seats.state import Sample, Seat, Tenant, hold_key, request_key
 
 MINUTE = 60_000
 SEATS_BY_TARIFF = {"agent", "team", "service"}
@@ -248,7 +248,12 @@ class Oracle:
             self._end(t, user, seat, "taken_over", self.now)
             kind, floor, expires = seat.kind, max(seat.floor, seat.expires), seat.expires
             cap = max(seat.cap, cap)  # the seat moves, and with it what it was granted under
-        elif seat and (seat.ended != "released" or seat.kind != kind):
+        elif seat and seat.ended != "released":
+            free_at = max(seat.expires + self.q, t.holds.get(hold_key(user), 0))
+            return self._deny(t, user, ["conflict", seat.ended, free_at, self.now])
+        elif t.holds.get(hold_key(user), 0) > self.now:
+            return self._deny(t, user, ["conflict", "revoked", t.holds[hold_key(user)], self.now])
+        elif seat and seat.kind != kind:
             return self._deny(t, user, ["conflict", seat.ended, seat.expires + self.q, self.now])
         else:
             if seat:
@@ -330,7 +335,7 @@ class Oracle:
             self._drop(t, user)
         return ["released", 1]
 
-    def _revoke(self, t: Tenant, lease: str, user: str, kind: str, force: int) -> Answer:
+    def _revoke(self, t: Tenant, lease: str, user: str, kind: str, force: int, hold_ms: int) -> Answer:
         if lease:
             user = t.leases.get(lease, ("", ""))[0]
         seat = self._look(t, user)
@@ -338,6 +343,9 @@ class Oracle:
             return ["not_found"]
         if not seat.ended:
             self._end(t, user, seat, "revoked", self.now)
+        t.holds[hold_key(user)] = t.forget[hold_key(user)] = self.now + hold_ms
+        if not hold_ms:
+            del t.holds[hold_key(user)], t.forget[hold_key(user)]
         if force:
             self._drop(t, user)
         return ["revoked", seat.lease, user, self.now if force else seat.expires + self.q]
@@ -354,6 +362,7 @@ class Oracle:
             del t.forget[key]
             t.leases.pop(key, None)
             t.requests.pop(key, None)
+            t.holds.pop(key, None)
         self._pass_by(t)
         more = looked >= most or len(stale) >= most
         return ["swept", looked, int(more)]

@@ -41,9 +41,15 @@ class Tenant:
     requests: dict[str, tuple[str, str]] = field(
         default_factory=dict
     )  # request -> content, how its lease ended
-    forget: dict[str, int] = field(default_factory=dict)  # lease or request -> when nobody may ask any more
+    forget: dict[str, int] = field(default_factory=dict)  # lease, request, hold -> when it matters no more
+    holds: dict[str, int] = field(default_factory=dict)  # hold of a revoked user -> until when
     sample: Sample | None = None
     use: int = 0
+
+
+def hold_key(user: str) -> str:
+    """Name the hold of a revoked user."""
+    return f"h {user}"
 
 
 def request_key(user: str, client: str, request: str) -> str:

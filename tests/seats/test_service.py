@@ -185,6 +185,27 @@ async def test_revoking_waits_for_the_client_and_forcing_does_not(valkey: Valkey
         assert (await refusal(made.seats.revoke("acme", "nosuchlease"))).code == "not_found"
 
 
+@pytest.mark.parametrize("force", [False, True])
+async def test_a_revoked_user_may_not_sit_again_for_a_while(valkey: ValkeyServer, force: bool) -> None:
+    async with plane(valkey, policy(cap=2, ttl_ms=60_000)) as made:
+        lease = await made.acquire("ana")
+        await made.seats.revoke("acme", lease.lease, force=force, hold_ms=800)
+        held = await refusal(made.acquire("ana", "pc2", takeover=True))
+        assert (held.code, held.fields["reason"]) == ("conflict", "revoked")
+        await made.release(lease)
+        held = await refusal(made.acquire("ana"))
+        assert (held.code, held.fields["reason"]) == ("conflict", "revoked")
+        assert 0 < held.fields["retry_after_ms"] <= 800
+        assert (await made.acquire("bob")).created
+        await asyncio.sleep(held.fields["retry_after_ms"] / 1000 + 0.01)
+        assert (await made.acquire("ana")).created
+        with valkey.client() as client:
+            held_field = b"h ana"
+            assert client.hexists("seatd:{p00}:x:acme", held_field)
+            assert await made.seats.sweep_once(made.batcher) is False
+            assert not client.hexists("seatd:{p00}:x:acme", held_field), "and then forgotten"
+
+
 async def test_refusals_say_why(valkey: ValkeyServer) -> None:
     async with plane(valkey, policy(tariff=Tariff.AGENT, bindings={"ana": ("agent", "social")})) as made:
         assert (await refusal(made.acquire("bob"))).fields == {"product": "agent"}

@@ -213,6 +213,22 @@ def test_a_revoked_lease_is_final_and_its_seat_waits_for_its_client(seatd: Seatd
     assert acquire(seatd, key, "bob").status == 201
 
 
+def test_a_revoked_user_waits_as_the_setting_or_the_word_says(seatd: SeatdProcess):
+    key = seatd.tenant("holds", tariff="team", seats=2)
+    held = acquire(seatd, key, "ana").body
+    answer = seatd.admin("DELETE", f"/v1/tenants/holds/leases/{held['lease']}?force=true")
+    assert (answer.status, answer.body["hold_ms"]) == (200, 60_000)
+    refused = acquire(seatd, key, "ana")
+    assert (refused.status, refused.body["code"], refused.body["reason"]) == (409, "conflict", "revoked")
+    assert 50_000 < refused.body["retry_after_ms"] <= 60_000
+    other = acquire(seatd, key, "bob").body
+    path = f"/v1/tenants/holds/leases/{other['lease']}?force=true&hold_ms="
+    bad = seatd.admin("DELETE", path + "86400001")
+    assert (bad.status, bad.body["errors"][0]["field"]) == (400, "hold_ms")
+    assert seatd.admin("DELETE", path + "0").body["hold_ms"] == 0
+    assert acquire(seatd, key, "bob").status == 201
+
+
 def test_200_at_once_for_50_seats(seatd: SeatdProcess):
     key = seatd.tenant("rush", tariff="team", seats=50, lease_ttl_ms=2000)
 

@@ -167,6 +167,7 @@ def test_a_revoked_lease_ends_but_its_seat_waits(house: House) -> None:
         "user": "ana",
         "free_ms": 0,
         "forced": False,
+        "hold_ms": 60_000,
     }
     assert answer.body["free_ms"] > before + 60_000
     assert renew(house, key, lease).body["reason"] == "revoked"

@@ -112,6 +112,12 @@ local function still_named(st, op, rec, expires, products)
   return nil
 end
 
+-- Until when a revocation keeps the user from sitting again; what is over is forgotten by the sweep.
+local function held_until(st, user)
+  local packed = redis.call('HGET', st.x, hold_field(user))
+  return packed and cmsgpack.unpack(packed)[2] or 0
+end
+
 local function acquire(op)
   local st, user, client = tenant_at(op[1]), op[3], op[4]
   if unknown(st) then return {'unknown_tenant'} end
@@ -147,7 +153,11 @@ local function acquire(op)
     finish(st, user, rec, 'taken_over', math.max(rec[GRANTED], math.min(NOW, expires)), expires)
     return begin(st, op, rec[KIND], math.max(rec[CAP], st.cap), math.max(rec[FLOOR], expires), after, addons, expires)
   end
-  if rec and rec[ENDED] ~= 'released' then return deny(st, user, {'conflict', rec[ENDED], expires + Q, NOW}) end
+  local held = held_until(st, user)
+  if rec and rec[ENDED] ~= 'released' then
+    return deny(st, user, {'conflict', rec[ENDED], math.max(expires + Q, held), NOW})
+  end
+  if held > NOW then return deny(st, user, {'conflict', 'revoked', held, NOW}) end
   local floor = 0
   if rec then  -- released, and an older client of the same user may still believe: the seat is theirs
     floor = rec[FLOOR]

@@ -5,7 +5,7 @@
 --        have a policy, then for tenant number i of the call ten keys from 5 + 10*(i-1):
 --        t policy and keys   b bindings (user -> "product product")   s seats (user -> expires)
 --        v service seats     l leases (user -> packed lease)          x what a lease id or an old
---        request id means    f when to forget entries of x            m this minute's sample
+--        request id means, who may not sit yet      f when to forget entries of x      m this minute's sample
 --        c who was confirmed while the tenant learns                  d tombstones (user -> packed
 --        start, reason), while it learns
 -- ARGV   1 packed {q_ms, offset_ms, stream_max, delta_ms, w_ms, expected_ms, its epoch}, 2 packed list of operations; the
@@ -165,6 +165,7 @@ local function save_lease(st, user, rec)
 end
 
 local function request_field(user, client, rid) return 'q ' .. user .. ' ' .. client .. ' ' .. rid end
+local function hold_field(user) return 'h ' .. user end
 
 -- The lease is over: one event, and what its id and its request ids mean is kept a ttl more.
 local function finish(st, user, rec, reason, at, expires)

@@ -1,9 +1,21 @@
 -- Purpose: end leases by the vendor's or the customer's word.  The seat is free once its client cannot
 --        believe in it any more; forced, at once.
 -- KEYS, ARGV: prelude.lua.  Operation: {tenant, lease or "", user or "", only of this kind or "",
---        force 0|1, latest start that was buried}; the lease is looked up where one is named, else the user's.
+--        force 0|1, latest start that was buried, hold_ms}; the lease is looked up where one is named, else the
+--        user's.  For hold_ms the user may not sit again, with force neither; 0 lifts what an earlier word holds.
 -- Returns {"revoked", lease, user, free_at} | not_found | unknown_tenant | later start (a holder's newer acquire
 --        than the one that was buried) | learning until now (what is not known may come back)
+
+local function hold(st, user, hold_ms)
+  local field, until_ms = hold_field(user), NOW + hold_ms
+  if hold_ms > 0 then
+    redis.call('HSET', st.x, field, cmsgpack.pack({'', until_ms, user}))
+    redis.call('ZADD', st.f, until_ms, field)
+    look_again(st, until_ms)
+  elseif redis.call('HDEL', st.x, field) == 1 then
+    redis.call('ZREM', st.f, field)
+  end
+end
 
 local function revoke(op)
   local st, lease, user = tenant_at(op[1]), op[2], op[3]
@@ -24,6 +36,7 @@ local function revoke(op)
   if rec[ENDED] == '' then
     finish(st, user, rec, 'revoked', math.max(rec[GRANTED], math.min(NOW, expires)), expires)
   end
+  hold(st, user, op[7])
   if op[5] == 1 then
     free(st, user, rec)
     return {'revoked', rec[LEASE], user, NOW}

@@ -113,6 +113,14 @@ MUTATIONS = (
     Mutation("every denial is told", "if redis.call('HEXISTS', st.m, field) == 1 then return end", ""),
     Mutation("a revoked seat is free at once", "if op[5] == 1 then\n    free", "if true then\n    free"),
     Mutation(
+        "a forced revocation holds nobody",
+        "hold(st, user, op[7])",
+        "if op[5] == 0 then hold(st, user, op[7]) end",
+    ),
+    Mutation("a hold never ends", "if held > NOW then return deny", "if held > 0 then return deny"),
+    Mutation("a hold is not looked at", "if held > NOW then return deny", "if false then return deny"),
+    Mutation("a hold is not told", "math.max(expires + Q, held)", "expires + Q"),
+    Mutation(
         "a released seat stays",
         "  else\n    free(st, user, rec)\n  end\n  return {'released', 1}",
         "  else\n    save_lease(st, user, rec)\n  end\n  return {'released', 1}",
