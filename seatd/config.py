@@ -2,11 +2,27 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+from urllib.parse import parse_qsl, unquote
 
-STORE_SCHEMES: Final = ("redis://", "rediss://", "unix://")
+SENTINEL_SCHEME: Final = "redis+sentinel://"
+SENTINEL_PORT: Final = 26_379
+SENTINEL_OPTIONS: Final = (
+    "sentinel_username",
+    "sentinel_password",
+    "ssl",
+    "sentinel_ssl",
+    "ssl_ca_certs",
+    "ssl_certfile",
+    "ssl_keyfile",
+    "ssl_check_hostname",
+)
+STORE_SCHEMES: Final = ("redis://", "rediss://", "unix://", SENTINEL_SCHEME)
+SINGLE_Q_MS: Final = 500
+SENTINEL_W_MS: Final = 11_000
+"""The documented min-replicas-max-lag of ten seconds, and one more."""
 DATABASE_SCHEMES: Final = ("sqlite", "postgresql", "postgres")
 
 
@@ -40,6 +56,65 @@ def parse_address(text: str, setting: str) -> Address:
 
 
 @dataclass(frozen=True, slots=True)
+class SentinelUrl:
+    """A store that sentinels watch: where they are, what they call it, and how both are spoken to."""
+
+    sentinels: tuple[Address, ...]
+    service: str
+    db: int = 0
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    options: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def asks(self, option: str, *, default: bool = False) -> bool:
+        """Tell whether a yes-or-no option is on."""
+        return _SAID.get(self.options.get(option, "").lower(), default)
+
+
+_SAID: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_YES_OR_NO: Final = ("ssl", "sentinel_ssl", "ssl_check_hostname")
+
+
+def parse_sentinel_url(url: str) -> SentinelUrl:
+    """Read `redis+sentinel://[user:password@]host[:port],.../service[/db][?options]`.
+
+    Raises `SettingError`, which repeats no password.
+    """
+    rest, _, query = url.removeprefix(SENTINEL_SCHEME).partition("?")
+    where, _, path = rest.partition("/")
+    login, at, hosts = where.rpartition("@")
+    service, _, db = path.partition("/")
+    if not hosts or not service:
+        raise SettingError(f"--store takes {SENTINEL_SCHEME}HOST:PORT,HOST:PORT,.../SERVICE.")
+    if not (db or "0").isascii() or not (db or "0").isdigit():
+        raise SettingError("--store: what follows the service is the number of a database.")
+    user, _, password = login.partition(":")
+    return SentinelUrl(
+        sentinels=tuple(_sentinel(host) for host in hosts.split(",")),
+        service=unquote(service),
+        db=int(db or 0),
+        username=unquote(user) or None if at else None,
+        password=unquote(password) or None if at else None,
+        options=_sentinel_options(query),
+    )
+
+
+def _sentinel(host: str) -> Address:
+    with_port = host if host.rpartition("]")[2].count(":") else f"{host}:{SENTINEL_PORT}"
+    return parse_address(with_port, "--store (each sentinel)")
+
+
+def _sentinel_options(query: str) -> dict[str, str]:
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    for name, value in options.items():
+        if name not in SENTINEL_OPTIONS:
+            raise SettingError(f"--store: {name!r} is none of {', '.join(SENTINEL_OPTIONS)}.")
+        if name in _YES_OR_NO and value.lower() not in _SAID:
+            raise SettingError(f"--store: {name} is true or false.")
+    return options
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All that `serve` needs to know.  Empty URLs mean the embedded store and SQLite under `data`.
 
@@ -57,7 +132,7 @@ class Settings:
     demo: bool = False
     log_level: str = "info"
     log_console: bool = False
-    q_ms: int = 500
+    q_ms: int = SINGLE_Q_MS
     delta_ms: int = 2_000
     w_ms: int = 0
     revoke_hold_ms: int = 60_000
@@ -86,7 +161,24 @@ def checked(settings: Settings) -> Settings:
         raise SettingError(f"--database takes a sqlite or postgresql URL; {scheme!r} is neither.")
     if settings.q_ms < settings.w_ms:
         raise SettingError(f"--q-ms must not be less than --w-ms: {settings.q_ms} < {settings.w_ms}.")
+    if settings.store.startswith(SENTINEL_SCHEME):
+        parse_sentinel_url(settings.store)
+        if settings.q_ms < 2 * settings.delta_ms:
+            raise SettingError(
+                f"--q-ms must not be less than twice --delta-ms where a store has several nodes: "
+                f"{settings.q_ms} < 2 * {settings.delta_ms}."
+            )
     return settings
+
+
+def waits_of(store: str, delta_ms: int, q_ms: int | None, w_ms: int | None) -> tuple[int, int]:
+    """Choose Q and W where they were not set: what suits one store, or one that sentinels watch."""
+    several = store.startswith(SENTINEL_SCHEME)
+    if w_ms is None:
+        w_ms = SENTINEL_W_MS if several else 0
+    if q_ms is None:
+        q_ms = max(w_ms, 2 * delta_ms) if several else max(w_ms, SINGLE_Q_MS)
+    return q_ms, w_ms
 
 
 def _scheme(url: str) -> str:

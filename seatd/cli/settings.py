@@ -16,7 +16,7 @@ import click
 
 from seatd.cli.client import SettingFault
 from seatd.cli.output import Output
-from seatd.config import SettingError, Settings, checked, parse_address
+from seatd.config import SettingError, Settings, checked, parse_address, waits_of
 
 _SECRET_PARAMETER: Final = re.compile(r"pass|secret|token|key", re.IGNORECASE)
 
@@ -27,12 +27,12 @@ def _workers(_: click.Context, __: click.Parameter, value: int) -> int:
     return value
 
 
-def _duration(flag: str, default: int, text: str) -> Callable[[Any], Any]:
+def _duration(flag: str, default: int | None, text: str) -> Callable[[Any], Any]:
     return click.option(
         flag,
         type=click.IntRange(0, 600_000),
         default=default,
-        show_default=True,
+        show_default=default is not None,
         envvar=f"SEATD_{flag.removeprefix('--').replace('-', '_').upper()}",
         show_envvar=True,
         help=text,
@@ -82,7 +82,7 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
         envvar="SEATD_STORE",
         show_envvar=True,
         metavar="URL",
-        help="redis://, rediss:// or unix:// (default: an embedded Valkey).",
+        help="redis://, rediss://, unix:// or redis+sentinel:// (default: an embedded Valkey).",
     ),
     DATABASE,
     click.option(
@@ -111,9 +111,19 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
         show_envvar=True,
         help="Server processes; this version runs one.",
     ),
-    _duration("--q-ms", 500, "Lock delay: a seat is free so long after its lease ran out."),
+    _duration(
+        "--q-ms",
+        None,
+        "Lock delay: a seat is free so long after its lease ran out (default: 500; with sentinels the larger "
+        "of --w-ms and twice --delta-ms).",
+    ),
     _duration("--delta-ms", 2_000, "Largest offset between the clocks of store nodes."),
-    _duration("--w-ms", 0, "How long an old primary may write on after a promotion."),
+    _duration(
+        "--w-ms",
+        None,
+        "How long an old primary may write on after a promotion (default: 0; with sentinels 11000, which is "
+        "min-replicas-max-lag and a second).",
+    ),
     click.option(
         "--demo",
         is_flag=True,
@@ -145,6 +155,9 @@ def takes_settings(function: Callable[..., None]) -> Callable[..., None]:
             name: options.pop(name) for name in [*options] if name not in Settings.__dataclass_fields__
         }
         del workers  # one, as its callback has made sure
+        options["q_ms"], options["w_ms"] = waits_of(
+            options["store"], options["delta_ms"], options["q_ms"], options["w_ms"]
+        )
         try:
             settings = checked(
                 Settings(

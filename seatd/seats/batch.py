@@ -11,7 +11,8 @@ from collections import deque
 from typing import Final, Self
 
 from seatd.model import Refusal
-from seatd.seats.store import Answer, Operation, Outcome, Store, StoreAwayError, UnopenedError
+from seatd.seats.layout import Operation
+from seatd.seats.store import Answer, Outcome, Store, StoreAwayError, UnopenedError
 from seatd.seats.unrecorded import Unrecorded
 from seatd.telemetry import STORE_BATCH, STORE_CALLS, log
 

@@ -19,9 +19,10 @@ import msgpack
 from seatd.model import Policy, Refusal
 from seatd.seats.answers import REFUSALS
 from seatd.seats.batch import RETRY_AFTER_MS, Batcher, store_unavailable
+from seatd.seats.layout import policy_operation
 from seatd.seats.model import Acquire, Caller, Fullness, Lease, Sitting
 from seatd.seats.receipts import Keyring, Receipt, seal, unseal
-from seatd.seats.store import Answer, Store, StoreAwayError, UnopenedError, policy_operation
+from seatd.seats.store import Answer, Store, StoreAwayError, UnopenedError
 from seatd.telemetry import log
 
 LOOK_EVERY_S: Final = 1.0

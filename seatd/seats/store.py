@@ -18,15 +18,16 @@ import msgpack
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import MasterDownError, NoScriptError, ReadOnlyError, RedisError, ResponseError
 
-from seatd.model import Policy, UsageEvent
+from seatd.config import SENTINEL_SCHEME, parse_sentinel_url
+from seatd.model import UsageEvent
+from seatd.seats.layout import Operation, usage_event
+from seatd.seats.primary import Watchers
 
 TENANT_KEYS: Final = ("t", "b", "s", "v", "l", "x", "f", "m", "c", "d")
 PREFIX: Final = "seatd"
 
-Operation = tuple[Any, ...]
-"""One operation of a script; its first item is the tenant's id (the store turns it into a number)."""
 Answer = list[Any]
 
 
@@ -100,14 +101,17 @@ def _scripts() -> dict[str, bytes]:
 
 SCRIPTS: Final = _scripts()
 TRIM: Final = (files("seatd.seats") / "lua" / "trim.lua").read_bytes()
+_MAY_NOT_WRITE: Final = ("READONLY", "NOREPLICAS", "MASTERDOWN")
 _SHA: Final = {verb: hashlib.sha1(text, usedforsecurity=False).hexdigest() for verb, text in SCRIPTS.items()}
 
 
 def connect(url: str, options: StoreOptions) -> AbstractConnection:
-    """Make a connection to the store at `url` (`redis://`, `rediss://`, `unix://`) that never retries by itself.
+    """Make a connection to the store at `url` (see `config.STORE_SCHEMES`) that never retries by itself.
 
     Nothing is sent yet.  The one wait that it bounds itself is the connect; `Store` bounds the rest.
     """
+    if url.startswith(SENTINEL_SCHEME):
+        return watchers(url, options).connection_to_primary()
     pool = ConnectionPool.from_url(
         url,
         retry=Retry(NoBackoff(), 0),
@@ -116,6 +120,11 @@ def connect(url: str, options: StoreOptions) -> AbstractConnection:
         protocol=2,
     )
     return pool.connection_class(**pool.connection_kwargs)
+
+
+def watchers(url: str, options: StoreOptions) -> Watchers:
+    """Make the sentinels of a `redis+sentinel://` store."""
+    return Watchers(parse_sentinel_url(url), options.connect_timeout_ms / 1000)
 
 
 def _running_s() -> float:
@@ -133,7 +142,12 @@ class Store:
         self._connection = connection
         self._turn = asyncio.Lock()
         self._last: dict[int, tuple[int, float, int]] = {}
+        self._doubted = False
         self.options = options
+
+    def doubt(self) -> None:
+        """Take a new connection for the next call: the node may not be the primary any more."""
+        self._doubted = True
 
     def partition_of(self, tenant: str) -> int:
         """Tell which partition a tenant lives in."""
@@ -159,6 +173,7 @@ class Store:
 
         A call that the store refused or failed is its error; the others ran, and have their answers.
         """
+        sent_s = _running_s()
         commands = [self._command(partition, verb, operations) for verb, operations in calls]
         replies = await self._send(commands)
         missing = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
@@ -170,7 +185,7 @@ class Store:
         outcomes = [
             self._outcome(verb, reply, last_epoch) for (verb, _), reply in zip(calls, replies, strict=True)
         ]
-        self._note_time(partition, outcomes)
+        self._note_time(partition, outcomes, sent_s)
         return outcomes
 
     def _command(self, partition: int, verb: str, operations: Sequence[Operation]) -> list[Any]:
@@ -207,10 +222,13 @@ class Store:
         try:
             async with asyncio.timeout(self.options.timeout_ms / 1000):
                 # An idle connection that has something to read was closed, or is out of step.
-                if connection.is_connected and await connection.can_read():
+                if connection.is_connected and (self._doubted or await connection.can_read()):
                     await connection.disconnect(nowait=True)
+                self._doubted = False
                 await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
-                return [await self._reply() for _ in commands]
+                replies = [await self._reply() for _ in commands]
+                self._doubted = any(_is_no_primary(reply) for reply in replies)
+                return replies
         except BaseException as error:
             # The reply of a call that was cut off must never be read as the next one's.
             await connection.disconnect(nowait=True)
@@ -236,15 +254,21 @@ class Store:
         packed = [event.encode("utf-8", "surrogateescape") for event in events]
         return Answers(answers, now_ms, epoch, first_seq, packed)
 
-    def _note_time(self, partition: int, outcomes: Sequence[Outcome]) -> None:
+    def _note_time(self, partition: int, outcomes: Sequence[Outcome], sent_s: float) -> None:
+        """Note the store's time of an answer against the instant of sending, before which it cannot be.
+
+        A long way there tells too little of the time to go by; what was known before stands.
+        """
         for outcome in reversed(outcomes):
             if isinstance(outcome, Answers):
-                self._last[partition] = (outcome.now_ms, _running_s(), outcome.epoch)
+                if (_running_s() - sent_s) * 1000 <= self.options.q_ms:
+                    self._last[partition] = (outcome.now_ms, sent_s, outcome.epoch)
                 return
             if isinstance(outcome, UnopenedError):
                 # After a step the expectation stays, for all who ask in this epoch; of the next one it says nothing.
                 if not outcome.stepped:
                     self._last.pop(partition, None)
+                    self.doubt()
                 return
 
     async def load(self) -> None:
@@ -264,6 +288,10 @@ class Store:
     async def know_again(self, partition: int, seen: int) -> PartitionState:
         """Go on with the epoch `seen` on this store, which provably lost nothing."""
         return await self._open(partition, "know", seen, 0)
+
+    async def close_epoch(self, partition: int, before: int) -> None:
+        """Have the store answer nothing more, if it is in an epoch before that one: another node serves now."""
+        await self._open(partition, "close", 0, before)
 
     async def _open(self, partition: int, what: str, seen: int, epoch: int) -> PartitionState:
         key = self.partition_keys(partition)[0]
@@ -298,7 +326,7 @@ class Store:
         reply = await self._one(
             ["XRANGE", self.partition_keys(partition)[1], f"({after}", "+", "COUNT", most]
         )
-        return [_event(partition, entry) for entry in reply]
+        return [usage_event(partition, entry) for entry in reply]
 
     async def trim(self, partition: int, upto: UsageEvent) -> None:
         """Drop the events up to and including `upto`, which are committed elsewhere, unless the store was lost since."""
@@ -324,50 +352,8 @@ class Store:
         await self._connection.disconnect(nowait=True)
 
 
-def _event(partition: int, entry: Any) -> UsageEvent:
-    stream_id, fields = entry[0].decode(), dict(zip(entry[1][::2], entry[1][1::2], strict=True))
-    kind, tenant, at_ms, *rest = msgpack.unpackb(fields[b"e"])
-    details: dict[str, Any] = {}
-    if kind == "started":
-        lease, user, tariff, labels = rest
-        details = {"lease": lease, "user": user, "tariff": tariff, "labels": labels or {}}
-    elif kind == "ended":
-        details = dict(zip(("lease", "user", "reason"), rest, strict=True))
-    elif kind == "denied":
-        details = dict(zip(("user", "reason"), rest, strict=True))
-    elif kind == "adopted":
-        details = dict(zip(("lease", "user", "tariff"), rest, strict=True))
-    else:
-        details = {"numbers": tuple(rest)}
-    return UsageEvent(
-        partition, int(fields[b"p"]), int(fields[b"s"]), stream_id, kind, tenant, at_ms, **details
-    )
-
-
-def policy_operation(policy: Policy) -> Operation:
-    """Lay a policy out as the project script reads it."""
-    bindings = [part for user, products in policy.bindings.items() for part in (user, " ".join(products))]
-    keys = [
-        part
-        for key_hash, grant in policy.keys.items()
-        for part in (key_hash, f"{grant.scope} {grant.expires_ms or 0} {grant.id}")
-    ]
-    return (
-        policy.tenant,
-        policy.tenant,
-        policy.version,
-        policy.tariff or "",
-        policy.cap,
-        policy.ttl_ms,
-        policy.no_tariff_since_ms,
-        policy.suspended_since_ms or 0,
-        policy.trial_until_ms or 0,
-        " ".join(policy.open_addons),
-        bindings,
-        keys,
-        policy.ended_version,
-        policy.ended_reason,
-        policy.learn_ttl_ms,
-        [part for tombstone in policy.tombstones for part in tombstone],
-        policy.epoch,
-    )
+def _is_no_primary(reply: Any) -> bool:
+    """Tell whether a node said that it may not write: it is a replica, or no replica hears it."""
+    if isinstance(reply, ReadOnlyError | MasterDownError):
+        return True
+    return isinstance(reply, ResponseError) and any(word in str(reply) for word in _MAY_NOT_WRITE)

@@ -8,10 +8,11 @@ from typing import Any
 
 from seatd.model import KeyGrant, Policy, Scope, Tariff
 from seatd.seats.batch import Batcher
+from seatd.seats.layout import Operation
 from seatd.seats.model import Acquire, Caller, Lease
 from seatd.seats.receipts import Keyring
 from seatd.seats.service import Seats
-from seatd.seats.store import Operation, Outcome, Store, StoreOptions, connect
+from seatd.seats.store import Outcome, Store, StoreOptions, connect
 from tests.valkey import ValkeyServer
 
 KEY = hashlib.sha256(b"a key").hexdigest()

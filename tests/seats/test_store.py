@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from seatd.model import Refusal
-from seatd.seats.store import SCRIPTS, Operation, PartitionState, Store, StoreAwayError, StoreOptions, connect
+from seatd.seats.layout import Operation
+from seatd.seats.store import SCRIPTS, PartitionState, Store, StoreAwayError, StoreOptions, connect
 from tests.seats.plane import KEY, plane, policy
 from tests.valkey import ValkeyServer
 

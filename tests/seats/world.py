@@ -11,7 +11,8 @@ from typing import Any
 
 import msgpack
 
-from seatd.seats.store import Store, StoreOptions, connect, policy_operation
+from seatd.seats.layout import policy_operation
+from seatd.seats.store import Store, StoreOptions, connect
 from tests.seats.audit import Audit
 from tests.seats.oracle import Oracle
 from tests.valkey import ValkeyServer
