@@ -20,6 +20,7 @@ from seatd_client.errors import (
     Transient,
 )
 from seatd_client.lease import Patience
+from seatd_client.line import Standing
 from seatd_client.notices import Callbacks
 from seatd_client.states import State
 from seatd_client.wire import VERSION, Grant
@@ -43,6 +44,7 @@ __all__ = [
     "SeatClient",
     "SeatElsewhere",
     "SeatError",
+    "Standing",
     "State",
     "Transient",
     "__version__",

@@ -24,12 +24,14 @@ from seatd_client.command import (
     EX_WRONG,
     KEY_HELP,
     add_asking,
+    add_wait,
     add_wishes,
     ended,
     read_key,
     read_label,
     refused,
     tell,
+    tell_standing,
 )
 from seatd_client.errors import SeatError
 from seatd_client.lease import Patience
@@ -51,6 +53,7 @@ exit codes:
 examples:
   SEATD_CLIENT_KEY=... python -m seatd_client hold --user ana -- softphone --fullscreen
   python -m seatd_client hold --user ana --key-file ~/.seatd.key --takeover --addon social -- desk
+  python -m seatd_client hold --user ana --wait 600 -- desk
   python -m seatd_client hold --url https://seats.example --user ana --label site=berlin -- desk
 
 {KEY_HELP}, which the program does not inherit.
@@ -77,17 +80,20 @@ def _hold(options: argparse.Namespace, command: Sequence[str]) -> int:
         client = BlockingSeatClient(
             options.url, read_key(options.key_file), client=options.client, patience=_patience(options)
         )
-        labels = dict(map(read_label, options.label))
+        seat = client.seat(
+            user=options.user,
+            addons=options.addon,
+            takeover=options.takeover,
+            labels=dict(map(read_label, options.label)),
+            wait_s=options.wait,
+            callbacks=Callbacks(
+                on_at_risk=lambda error: tell(f"the seat is at risk, trying on: {error}"),
+                on_waiting=tell_standing,
+            ),
+        )
     except (OSError, ValueError) as error:
         return ended(str(error), EX_WRONG)
     signals = _Signals()
-    seat = client.seat(
-        user=options.user,
-        addons=options.addon,
-        takeover=options.takeover,
-        labels=labels,
-        callbacks=Callbacks(on_at_risk=lambda error: tell(f"the seat is at risk, trying on: {error}")),
-    )
     try:
         with seat:
             signals.keep()
@@ -190,6 +196,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_asking(hold)
     add_wishes(hold)
+    add_wait(hold)
     hold.add_argument(
         "--grace", type=float, default=10.0, metavar="S", help="from SIGTERM to SIGKILL (%(default)s)"
     )

@@ -20,12 +20,18 @@ from seatd_client.clock import boottime_ms
 from seatd_client.errors import AddonNotNamed, ConnectionFailed, SeatError, Transient
 from seatd_client.identity import client_id
 from seatd_client.lease import Lease, Patience
+from seatd_client.line import Line, Standing, wait_ms_of
 from seatd_client.notices import LOG, Callbacks, Notices
 from seatd_client.states import BELIEVING, State, Step
 from seatd_client.transport import HttpTransport, Transport
-from seatd_client.waiting import Clock, sleep_until, within
+from seatd_client.waiting import Clock, Sleep, sleep_until, within
 
 T = TypeVar("T")
+
+
+def new_request_id() -> str:
+    """Make a request id that nobody else has."""
+    return f"r_{secrets.token_hex(16)}"
 
 
 class SeatClient:
@@ -54,6 +60,7 @@ class SeatClient:
         self.transport = transport or HttpTransport(url, wire.Writer(key), session)
         self.patience = patience or Patience()
         self.clock = clock
+        self.ttl_ms: int | None = None
         self._client = client
         self._users = 0
 
@@ -66,6 +73,7 @@ class SeatClient:
         proof: bool = False,
         labels: Mapping[str, str] | None = None,
         request_id: str | None = None,
+        wait_s: float = 0,
         callbacks: Callbacks | None = None,
     ) -> Seat:
         """Make a seat for `user`, to be taken with `async with`; call it inside the event loop.
@@ -73,18 +81,24 @@ class SeatClient:
         `addons` limits the add-ons asked for (default: all the user is named for).  `takeover` moves
         the user's seat here from another client.  `proof` asks for one, a JWT that others can verify
         until the lease's first expiry.  `labels` are for reports.  `request_id` makes the acquire
-        idempotent and is random by default; all tries of one acquire share it.
+        idempotent and is random by default; all tries of one acquire share it.  `wait_s` waits in line
+        for so long where every seat is taken; `callbacks.on_waiting` and `Seat.standing` tell how it goes.
+
+        Raises `ValueError` for a `wait_s` that is no time.
         """
+        wait_ms = wait_ms_of(wait_s)
         wish = wire.Acquire(
             user=user,
             client=self._client or client_id(),
-            request_id=request_id or f"r_{secrets.token_hex(16)}",
+            request_id=request_id or new_request_id(),
             addons=addons,
             takeover=takeover,
             proof=proof,
             labels=labels or {},
         )
-        return Seat(self, wish, callbacks or Callbacks())
+        renamed = None if request_id else new_request_id
+        line = Line(wait_ms, self.ttl_ms, renamed) if wait_ms else None
+        return Seat(self, wish, callbacks or Callbacks(), line)
 
     async def __aenter__(self) -> SeatClient:  # noqa: PYI034 - typing.Self is younger than our oldest Python
         await self.join()
@@ -142,15 +156,18 @@ class Seat:
     Losing the seat raises nothing: ask `held`, await `lost`, or pass callbacks.
     """
 
-    def __init__(self, client: SeatClient, wish: wire.Acquire, callbacks: Callbacks) -> None:
+    def __init__(
+        self, client: SeatClient, wish: wire.Acquire, callbacks: Callbacks, line: Line | None = None
+    ) -> None:
         """Make the seat that `SeatClient.seat` returns."""
         self._client = client
         self._clock = client.clock
-        self._wish = wish
-        self._lease = Lease(random.Random(), client.patience)  # noqa: S311 - spreads load, guards nothing
+        self._wish = self._sent = wish
+        self._lease = Lease(random.Random(), client.patience, line)  # noqa: S311 - spreads load, guards nothing
         self._notices = Notices(callbacks)
         self._driver: asyncio.Task[None] | None = None
         self._asking = False
+        self._sleep = Sleep(client.clock)
         self.lost = Lost(self._lease, self._clock)
 
     @property
@@ -177,6 +194,11 @@ class Seat:
     def error(self) -> SeatError | None:
         """Tell what went wrong last, since the last success."""
         return self._lease.error
+
+    @property
+    def standing(self) -> Standing | None:
+        """Tell where the wait for a seat stands; None where nobody waits, or nothing is known yet."""
+        return self._lease.standing
 
     @property
     def grant(self) -> wire.Grant | None:
@@ -241,20 +263,26 @@ class Seat:
         elif step is Step.RENEW:
             await self._renew(now_ms)
         elif step is Step.WAIT:
-            await sleep_until(self._clock, self._lease.wake_ms())
+            await self._sleep.until(self._lease.wake_ms())
         self._publish()
         return step is not Step.OVER
 
     async def _acquire(self, now_ms: int) -> None:
         number = self._lease.acquire_sent(now_ms)
         try:
-            grant = await self._ask(
-                self._lease.answer_by_ms(now_ms), self._client.transport.acquire(self._wish)
-            )
+            grant = await self._ask(self._lease.answer_by_ms(now_ms), self._wished())
         except SeatError as error:
             self._lease.acquire_failed(number, self._clock(), error)
         else:
-            self._lease.granted(number, self._clock(), grant)
+            if self._lease.granted(number, self._clock(), grant):
+                self._client.ttl_ms = grant.ttl_ms
+
+    async def _wished(self) -> wire.Grant:
+        line = self._lease.line
+        if line is not None and not line.knows_server:
+            line.server_can(await self._client.transport.features())
+        self._sent = self._lease.wish(self._wish)
+        return await self._client.transport.acquire(self._sent)
 
     async def _renew(self, now_ms: int) -> None:
         latest = self._lease.latest
@@ -268,7 +296,8 @@ class Seat:
         except SeatError as error:
             self._lease.renew_failed(number, self._clock(), error)
         else:
-            self._lease.renewed(number, self._clock(), renewal)
+            if self._lease.renewed(number, self._clock(), renewal):
+                self._client.ttl_ms = renewal.ttl_ms
 
     async def _ask(self, until_ms: int, work: Coroutine[Any, Any, T]) -> T:
         self._asking = True
@@ -300,8 +329,13 @@ class Seat:
             await self._client.leave()
 
     async def _hear_out(self) -> None:
-        # Whoever is cancelled while an acquire is under way would leave a seat taken for nobody.
-        if self._driver is not None and self._asking and self._lease.state is State.ACQUIRING:
+        # Whoever is cancelled while an acquire is under way would leave a seat taken for nobody.  One that
+        # waits in line is not answered soon: the server hears of our going, or sees the connection close.
+        if self._lease.line is not None:
+            self._lease.line.end()
+        if self._driver is None or not self._asking or self._lease.state is not State.ACQUIRING:
+            return
+        if self._sent.wait_ms is None or await self._client.transport.leave(self._sent):
             await asyncio.wait({self._driver}, timeout=self._client.patience.release_ms / 1000)
 
     async def _end_driver(self) -> None:

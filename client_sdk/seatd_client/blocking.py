@@ -18,6 +18,7 @@ from seatd_client import aio, wire
 from seatd_client.clock import boottime_ms
 from seatd_client.errors import ConnectionFailed, SeatError
 from seatd_client.lease import Patience
+from seatd_client.line import Standing, wait_ms_of
 from seatd_client.notices import LOG, Callbacks
 from seatd_client.states import State
 from seatd_client.waiting import Clock
@@ -58,9 +59,11 @@ class BlockingSeatClient:
         proof: bool = False,
         labels: Mapping[str, str] | None = None,
         request_id: str | None = None,
+        wait_s: float = 0,
         callbacks: Callbacks | None = None,
     ) -> BlockingSeat:
         """Make a seat for `user`, to be taken with `with`; the options are those of `aio.SeatClient.seat`."""
+        wait_ms_of(wait_s)  # what is no time to wait is told here, not in the thread
         calls = _Calls(callbacks) if callbacks else None
 
         def make() -> aio.Seat:
@@ -71,6 +74,7 @@ class BlockingSeatClient:
                 proof=proof,
                 labels=labels,
                 request_id=request_id,
+                wait_s=wait_s,
                 callbacks=calls.handed_on if calls else None,
             )
 
@@ -144,6 +148,11 @@ class BlockingSeat:
     def error(self) -> SeatError | None:
         """Tell what went wrong last, since the last success."""
         return self._seat.error if self._seat else None
+
+    @property
+    def standing(self) -> Standing | None:
+        """Tell where the wait for a seat stands; None where nobody waits, or nothing is known yet."""
+        return self._seat.standing if self._seat else None
 
     @property
     def grant(self) -> wire.Grant | None:
@@ -234,6 +243,7 @@ class _Calls:
             on_renewing=self._hand_on(callbacks.on_renewing),
             on_at_risk=self._hand_on(callbacks.on_at_risk),
             on_lost=self._hand_on(callbacks.on_lost),
+            on_waiting=self._hand_on(callbacks.on_waiting),
         )
 
     def close(self, within_s: float) -> None:

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from seatd_client.errors import NoSeat, Refused, SeatElsewhere, SeatError, Transient
+from seatd_client.line import Standing
 
 EX_WRONG = 2
 EX_LOST = 69
@@ -48,6 +49,17 @@ def add_wishes(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_wait(parser: argparse.ArgumentParser) -> None:
+    """Add the flag that says how long to wait in line."""
+    parser.add_argument(
+        "--wait",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="where every seat is taken, wait in line for so many seconds",
+    )
+
+
 def read_key(key_file: Path | None) -> str:
     """Read the key; raises `ValueError` where there is none, `OSError` where its file cannot be read."""
     if key_file is not None:
@@ -69,6 +81,21 @@ def read_label(text: str) -> tuple[str, str]:
 def tell(message: str) -> None:
     """Tell people something, beside what the program says."""
     print(f"seatd: {message}", file=sys.stderr)  # noqa: T201 - a command speaks to people
+
+
+def tell_standing(standing: Standing) -> None:
+    """Tell people where they stand in line."""
+    if standing.error is not None:
+        tell(f"waiting for a seat, the place is kept: {standing.error}")
+        return
+    place = f"place {standing.position} of {standing.waiting}" if standing.position else "no place in line"
+    eta = f", about {_duration(standing.eta_ms)}" if standing.eta_ms is not None else ""
+    tell(f"every seat is taken ({standing.in_use} of {standing.capacity}): waiting, {place}{eta}")
+
+
+def _duration(ms: int) -> str:
+    seconds = max(ms // 1000, 1)
+    return f"{seconds} s" if seconds < 120 else f"{seconds // 60} min"
 
 
 def ended(message: str, code: int) -> int:

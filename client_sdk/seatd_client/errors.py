@@ -77,9 +77,11 @@ class Refused(SeatError):
 
 
 class ServerFailed(Refused, Transient):
-    """The server is overloaded or broken for now: 429, or any 5xx."""
+    """The server is overloaded or broken for now: 429, or any 5xx; `place` keeps the turn of who waits in line."""
 
     INTEGERS = ("retry_after_ms",)
+    TEXTS = ("place",)
+    place: str | None = None
 
 
 class InvalidRequest(Refused):
@@ -200,9 +202,13 @@ class RequestIdReused(Refused):
 
 
 class Conflict(Refused):
-    """The request conflicts with what stands."""
+    """The request conflicts with what stands; `retry_after_ms` where that passes, `reason` where it was told."""
 
     CODE = "conflict"
+    INTEGERS = ("retry_after_ms",)
+    TEXTS = ("reason",)
+    retry_after_ms: int | None = None
+    reason: str = ""
 
 
 class LeaseGone(Refused):

@@ -22,8 +22,9 @@ import random
 from dataclasses import dataclass
 
 from seatd_client.errors import ConnectionFailed, LeaseGone, SeatError, Transient
+from seatd_client.line import Line, Standing
 from seatd_client.states import BELIEVING, TRANSITIONS, Event, State, Step
-from seatd_client.wire import Grant, Renewal
+from seatd_client.wire import Acquire, Grant, Renewal
 
 RHO_PERCENT = 1
 """The drift between the client's clock and the server's that a deadline allows for."""
@@ -40,8 +41,8 @@ class IllegalEvent(Exception):
 class Patience:
     """How long to wait for what, in milliseconds.
 
-    `acquire_ms` bounds an acquire with all its retries, `answer_ms` one request, `release_ms` giving
-    the seat back.  The first pause between tries is up to `pause_ms`, each one doubling up to
+    `acquire_ms` bounds an acquire with all its retries, unless it waits in line for longer; `answer_ms`
+    one request, beyond what it lets the server wait; `release_ms` giving the seat back.  The first pause between tries is up to `pause_ms`, each one doubling up to
     `pause_max_ms`.
     """
 
@@ -58,10 +59,12 @@ class Lease:
     Each request sent is numbered by `acquire_sent` or `renew_sent`; its reply is handed in under that
     number.  Replies to any but the newest request are not read: their methods return False.
     `reason` says why a seat was lost: DEADLINE, or the server's word.  `error` is the latest failure
-    since the last success.
+    since the last success.  `line` is the wait for a free seat, where there is to be one.
     """
 
-    def __init__(self, rng: random.Random, patience: Patience | None = None) -> None:
+    def __init__(
+        self, rng: random.Random, patience: Patience | None = None, line: Line | None = None
+    ) -> None:
         """Start without a seat; `rng` spreads renewals and retries of many clients apart."""
         self.state = State.ACQUIRING
         self.grant: Grant | None = None
@@ -69,6 +72,7 @@ class Lease:
         self.deadline_ms = 0
         self.reason: str | None = None
         self.error: SeatError | None = None
+        self.line = line
         self._rng = rng
         self._patience = patience or Patience()
         self._sent = 0
@@ -83,6 +87,11 @@ class Lease:
     def believes(self, now_ms: int) -> bool:
         """Tell whether the holder may work at this instant."""
         return self.state in BELIEVING and now_ms < self.deadline_ms
+
+    @property
+    def standing(self) -> Standing | None:
+        """Tell where the wait for a seat stands; None where nobody waits or nothing is known."""
+        return self.line.standing if self.line is not None and self.state is State.ACQUIRING else None
 
     @property
     def owes_release(self) -> bool:
@@ -110,6 +119,8 @@ class Lease:
         by = now_ms + self._patience.answer_ms
         if self.state in BELIEVING:
             return min(by, self.deadline_ms, now_ms + self._half_of_what_is_left(now_ms))
+        if self.state is State.ACQUIRING and self.line is not None:
+            return by + self.line.poll_ms
         return by if self._give_up_ms is None else min(by, max(self._give_up_ms, now_ms + 1))
 
     # What happens.
@@ -118,8 +129,15 @@ class Lease:
         """Note that an acquire is about to be sent; returns its number."""
         self._move(Event.ACQUIRE_SENT)
         if self._give_up_ms is None:
-            self._give_up_ms = now_ms + self._patience.acquire_ms
+            wait_ms = self.line.wait_ms if self.line is not None else 0
+            self._give_up_ms = now_ms + max(self._patience.acquire_ms, wait_ms)
+        if self.line is not None:
+            self.line.ask(now_ms)
         return self._number(now_ms)
+
+    def wish(self, wish: Acquire) -> Acquire:
+        """Make the acquire to send now out of the one that was wished for: a wait adds its place in line."""
+        return self.line.wish(wish) if self.line is not None else wish
 
     def granted(self, number: int, now_ms: int, grant: Grant) -> bool:
         """Take the grant that answered an acquire; one that took as long as its ttl is renewed at once."""
@@ -138,8 +156,16 @@ class Lease:
         """Take an acquire's failure; the acquire is over unless another try may help in time."""
         if not self._reads(number, Event.ACQUIRE_FAILED):
             return False
-        self._fail_unseated(now_ms, error, Event.ACQUIRE_FAILED)
+        if self.line is not None and self.line.goes_on(now_ms, error):
+            self._wait(now_ms, error, self.line)
+        else:
+            self._fail_unseated(now_ms, error, Event.ACQUIRE_FAILED)
         return True
+
+    def called(self, now_ms: int) -> None:
+        """Hear that the turn in line has come: ask again at once, unless an acquire is under way."""
+        if self.state is State.ACQUIRING and self._open is None and self.line is not None:
+            self._due_ms = min(self._due_ms, now_ms)
 
     def renew_sent(self, now_ms: int) -> int:
         """Note that a renewal is about to be sent; returns its number."""
@@ -233,14 +259,26 @@ class Lease:
         if isinstance(error, LeaseGone):
             self.reason = error.reason
 
+    def _wait(self, now_ms: int, error: SeatError, line: Line) -> None:
+        pause_ms = line.pause_ms(now_ms, error, self._own_pause(), self._rng.random())
+        if isinstance(error, Transient) and now_ms + pause_ms >= (self._give_up_ms or 0):
+            self._fail_unseated(now_ms, error, Event.ACQUIRE_FAILED)
+            return
+        self._move(Event.ACQUIRE_FAILED)
+        self._failures = self._failures if pause_ms else 0
+        self._open, self.error, self._due_ms = None, error, now_ms + pause_ms
+
     def _pause(self, error: SeatError) -> int:
-        most_ms = min(self._patience.pause_ms << min(self._failures, 16), self._patience.pause_max_ms)
-        self._failures += 1
-        pause_ms = self._rng.randint(most_ms // 2, most_ms)
+        pause_ms = self._own_pause()
         asked_ms = error.retry_after_ms if isinstance(error, Transient) else None
         if not asked_ms or asked_ms < 0:
             return pause_ms
         return max(pause_ms, asked_ms + self._rng.randint(0, asked_ms // 10))
+
+    def _own_pause(self) -> int:
+        most_ms = min(self._patience.pause_ms << min(self._failures, 16), self._patience.pause_max_ms)
+        self._failures += 1
+        return self._rng.randint(most_ms // 2, most_ms)
 
     def _half_of_what_is_left(self, now_ms: int) -> int:
         return max((self.deadline_ms - now_ms) // 2, self._patience.pause_ms)

@@ -15,6 +15,7 @@ from typing import Any
 
 from seatd_client.errors import SeatError
 from seatd_client.lease import Lease
+from seatd_client.line import Standing
 from seatd_client.states import State
 
 LOG = logging.getLogger("seatd_client")
@@ -26,17 +27,23 @@ class Callbacks:
 
     `on_held()` once the seat is held, and after each renewal.  `on_renewing()` when one is sent.
     `on_at_risk(error)` when it failed and is being tried again.  `on_lost(reason)` when the seat is
-    lost: `deadline`, or what the server said, as in `LeaseGone.reason`.
+    lost: `deadline`, or what the server said, as in `LeaseGone.reason`.  `on_waiting(standing)` while
+    waiting in line, whenever the server has answered; `on_held` ends it.
     """
 
     on_held: Callable[[], Any] | None = None
     on_renewing: Callable[[], Any] | None = None
     on_at_risk: Callable[[SeatError | None], Any] | None = None
     on_lost: Callable[[str], Any] | None = None
+    on_waiting: Callable[[Standing], Any] | None = None
 
     def of(self, lease: Lease) -> Callable[[], Any] | None:
         """Return the call to make for the state that `lease` has just come to, if any."""
         reason, error = lease.reason or "unknown", lease.error
+        standing = lease.standing
+        if standing is not None and self.on_waiting is not None:
+            on_waiting = self.on_waiting
+            return lambda: on_waiting(standing)
         if lease.state is State.HELD:
             return self.on_held
         if lease.state is State.RENEWING:
@@ -56,16 +63,17 @@ class Notices:
     def __init__(self, callbacks: Callbacks) -> None:
         """Call `callbacks`; made inside the event loop that they are to run in."""
         self._callbacks = callbacks
-        self._told: State | None = None
+        self._told: tuple[State, Standing | None] | None = None
         self._queue: asyncio.Queue[Callable[[], Any] | None] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
         self._closing = False
 
     def publish(self, lease: Lease) -> None:
-        """Note the state of `lease`; a new one is told."""
-        if lease.state is self._told:
+        """Note the state of `lease`; a new one is told, and a new standing in line."""
+        come_to = (lease.state, lease.standing)
+        if self._told is not None and come_to[0] is self._told[0] and come_to[1] is self._told[1]:
             return
-        self._told = lease.state
+        self._told = come_to
         call = self._callbacks.of(lease)
         if call is None or self._closing:
             return

@@ -2,19 +2,24 @@
 
 Decides about connections only.  Transports do not time out and do not try again: the seat bounds
 every call and knows what is worth repeating.  A transport over another kind of connection takes the
-place of `HttpTransport` by having the same methods.
+place of `HttpTransport` by having the same methods; `preferring` is one.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 import aiohttp
 from yarl import URL
 
 from seatd_client import wire
-from seatd_client.errors import ConnectionFailed, InvalidReply
+from seatd_client.errors import ConnectionFailed, InvalidReply, Refused, Transient
+from seatd_client.frames import Push
+
+Ear = Callable[[Push], None]
+"""Hears what the server says unasked."""
 
 
 class Transport(Protocol):
@@ -26,8 +31,20 @@ class Transport(Protocol):
     async def close(self) -> None:
         """Give back what `open` took."""
 
+    async def features(self) -> frozenset[str]:
+        """Tell what the server can, as it lists it."""
+
+    def hear(self, ear: Ear) -> None:
+        """Tell `ear` from now on what the server says unasked, where it can say such things."""
+
     async def acquire(self, wish: wire.Acquire) -> wire.Grant:
         """Ask for a seat."""
+
+    async def leave(self, wish: wire.Acquire) -> bool:
+        """Give up an acquire that waits in line; returns whether it is going to be answered at once.
+
+        Where it is not, cancelling the acquire tells the server.
+        """
 
     async def renew(self, lease: str, receipt: str) -> wire.Renewal:
         """Ask for more time."""
@@ -54,6 +71,14 @@ class HttpTransport:
         self._writer = writer
         self._given = session
         self._session: aiohttp.ClientSession | None = None
+        self._features: frozenset[str] | None = None
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        """Give the session; raises `ConnectionFailed` while closed."""
+        if self._session is None:
+            raise ConnectionFailed("the client is closed")
+        return self._session
 
     async def open(self) -> None:
         """Take the session given, or make one."""
@@ -64,13 +89,31 @@ class HttpTransport:
 
     async def close(self) -> None:
         """Close the session, unless it was given."""
-        session, self._session = self._session, None
+        session, self._session, self._features = self._session, None, None
         if session is not None and session is not self._given:
             await session.close()
+
+    async def features(self) -> frozenset[str]:
+        """GET what the server can, once while open; a server that does not say can nothing of it."""
+        if self._features is None:
+            try:
+                self._features = wire.read_about(await self._send(self._writer.about()))
+            except Transient:
+                raise
+            except Refused:
+                self._features = frozenset()
+        return self._features
+
+    def hear(self, ear: Ear) -> None:
+        """Do nothing: over HTTP a server only answers."""
 
     async def acquire(self, wish: wire.Acquire) -> wire.Grant:
         """POST an acquire."""
         return wire.read_grant(await self._send(self._writer.acquire(wish)), wish)
+
+    async def leave(self, wish: wire.Acquire) -> bool:  # noqa: ARG002 - of the interface
+        """Return False: a connection that closes is how a server hears of it."""
+        return False
 
     async def renew(self, lease: str, receipt: str) -> wire.Renewal:
         """POST a renewal."""
@@ -85,10 +128,9 @@ class HttpTransport:
         wire.read_addon(await self._send(self._writer.addon(lease, product)), product)
 
     async def _send(self, request: wire.Request) -> wire.Reply:
-        if self._session is None:
-            raise ConnectionFailed("the client is closed")
+        session = self.session
         try:
-            async with self._session.request(
+            async with session.request(
                 request.method,
                 URL(self._url + request.path, encoded=True),
                 headers=request.headers,

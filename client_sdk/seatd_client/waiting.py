@@ -27,6 +27,33 @@ async def sleep_until(clock: Clock, until_ms: int) -> None:
         await asyncio.sleep(min(left_ms, SLICE_MS) / 1000)
 
 
+class Sleep:
+    """A sleep that can be cut short."""
+
+    def __init__(self, clock: Clock) -> None:
+        """Sleep by `clock`."""
+        self._clock = clock
+        self._woken = False
+        self._slice: asyncio.Future[None] | None = None
+
+    def wake(self) -> None:
+        """End the sleep, or the next one where nobody sleeps."""
+        self._woken = True
+        _end(self._slice)
+
+    async def until(self, until_ms: int) -> None:
+        """Sleep until the clock says `until_ms`, or until woken."""
+        loop = asyncio.get_running_loop()
+        while not self._woken and (left_ms := until_ms - self._clock()) > 0:
+            self._slice = loop.create_future()
+            timer = loop.call_later(min(left_ms, SLICE_MS) / 1000, _end, self._slice)
+            try:
+                await self._slice
+            finally:
+                timer.cancel()
+        self._woken = False
+
+
 async def within(clock: Clock, until_ms: int, work: Coroutine[Any, Any, T]) -> T:
     """Run `work` until `until_ms` at most; raises `ConnectionFailed` then, and ends it."""
     task = asyncio.ensure_future(work)
@@ -40,6 +67,11 @@ async def within(clock: Clock, until_ms: int, work: Coroutine[Any, Any, T]) -> T
     finally:
         task.cancel()
         task.add_done_callback(_hear)
+
+
+def _end(sleep: asyncio.Future[None] | None) -> None:
+    if sleep is not None and not sleep.done():
+        sleep.set_result(None)
 
 
 def _hear(task: asyncio.Future[Any]) -> None:

@@ -45,14 +45,17 @@ class Acquire:
     """A wish for a seat: who, on which client, and how.
 
     `addons` None asks for all that the user is named for.  `request_id` makes sending it twice
-    harmless.  `takeover` moves the user's seat from another client.  `proof` asks for one, a JWT that
-    others can verify.  `labels` are for reports.
+    harmless.  `wait_ms` lets the server keep the request open until a seat falls free, and `place` is
+    the ticket of one's turn in that line.  `takeover` moves the user's seat from another client.
+    `proof` asks for one, a JWT that others can verify.  `labels` are for reports.
     """
 
     user: str
     client: str
     request_id: str | None = None
     addons: Sequence[str] | None = None
+    wait_ms: int | None = None
+    place: str | None = field(default=None, repr=False)
     takeover: bool = False
     proof: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -64,6 +67,10 @@ class Acquire:
             body["request_id"] = self.request_id
         if self.addons is not None:
             body["addons"] = list(self.addons)
+        if self.wait_ms is not None:
+            body["wait_ms"] = self.wait_ms
+        if self.place is not None:
+            body["place"] = self.place
         if self.takeover:
             body["takeover"] = True
         if self.proof:
@@ -140,6 +147,10 @@ class Writer:
             "DELETE", f"/v1/leases/{quote(lease, safe='')}", headers={"Seat-Receipt": receipt}
         )
 
+    def about(self) -> Request:
+        """Ask what the server can."""
+        return self._request("GET", "/v1")
+
     def addon(self, lease: str, product: str) -> Request:
         """Ask whether the lease's holder may use an add-on."""
         return self._request("GET", f"/v1/leases/{quote(lease, safe='')}/addons/{quote(product, safe='')}")
@@ -165,7 +176,11 @@ class Writer:
 
 def read_grant(reply: Reply, wish: Acquire) -> Grant:
     """Read the answer to an acquire; raises the problem's `SeatError`, or `InvalidReply`."""
-    members = _members(reply, 200, 201)
+    return grant_of(_members(reply, 200, 201), wish)
+
+
+def grant_of(members: Mapping[str, Any], wish: Acquire) -> Grant:
+    """Read a grant's members; raises `InvalidReply` where they are not by contract."""
     grant = Grant(
         **_renewal(members),
         tenant=_text(members, "tenant"),
@@ -183,7 +198,12 @@ def read_grant(reply: Reply, wish: Acquire) -> Grant:
 
 def read_renewal(reply: Reply, lease: str) -> Renewal:
     """Read the answer to a renewal of `lease`; raises the problem's `SeatError`, or `InvalidReply`."""
-    renewal = Renewal(**_renewal(_members(reply, 200)))
+    return renewal_of(_members(reply, 200), lease)
+
+
+def renewal_of(members: Mapping[str, Any], lease: str) -> Renewal:
+    """Read a renewal's members; raises `InvalidReply` where they are not by contract."""
+    renewal = Renewal(**_renewal(members))
     if renewal.lease != lease:
         raise InvalidReply("the renewal is of another lease")
     return renewal
@@ -199,6 +219,11 @@ def read_addon(reply: Reply, product: str) -> None:
     """Read the yes to an add-on; raises `AddonNotNamed` for the no, or another `SeatError`."""
     if _text(_members(reply, 200), "product") != product:
         raise InvalidReply("the answer is for another product")
+
+
+def read_about(reply: Reply) -> frozenset[str]:
+    """Read the features that the server lists; raises the problem's `SeatError`, or `InvalidReply`."""
+    return frozenset(_texts(_members(reply, 200), "features"))
 
 
 def decode(body: bytes) -> Any:

@@ -37,6 +37,8 @@ class Scripted:
     next: dict[str, deque[Answer]] = field(default_factory=dict)
     always: dict[str, Answer] = field(default_factory=dict)
     receipts: int = 0
+    features: list[str] = field(default_factory=list)
+    abouts: int = 0
 
     def line_up(self, op: str, *answers: Answer) -> None:
         self.next.setdefault(op, deque()).extend(answers)
@@ -48,6 +50,9 @@ class Scripted:
         return [one.body for one in self.seen if one.op == op]
 
     async def handle(self, request: web.Request) -> web.Response:
+        if request.path == "/v1":
+            self.abouts += 1
+            return reply({"version": "0.1.0", "features": self.features})
         op = {"DELETE": "release", "GET": "addon"}.get(request.method, "")
         op = op or ("renew" if request.path.endswith("/renew") else "acquire")
         raw = await request.read()

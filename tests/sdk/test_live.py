@@ -148,7 +148,7 @@ async def test_the_blocking_twin(seatd):
             seatd.admin("DELETE", f"/v1/tenants/live-blocking/leases/{seat.grant.lease}")
             assert seat.lost.wait(3)
             assert seat.reason == "revoked"
-        with client.seat(user="ana") as seat:
+        with client.seat(user="bea") as seat:
             assert seat.held
 
     await asyncio.to_thread(program)
