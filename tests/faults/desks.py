@@ -15,6 +15,8 @@ from tests.faults.wire import Connection, NoAnswerError, NotSentError
 from tests.sim.checker import Stretch
 
 INSIST_S = 4.0
+MAY_HAVE_RUN = {"store_unavailable", "internal"}
+"""Refusals that say only that no answer came from further behind."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,8 @@ class Habits:
     """How clients behave; seconds, and chances."""
 
     pause_s: tuple[float, float] = (0.005, 0.07)
-    stay_s: tuple[float, float] = (0.2, 2.5)
+    stay_s: tuple[float, float] = (0.2, 2.0)
+    long_stay_s: tuple[float, float] = (3.0, 10.0)
     cancel: float = 0.02
     crash: float = 0.08
     again: float = 0.04
@@ -67,7 +70,8 @@ class Desk:
             while not self.history.ending:
                 await self._pause()
                 await self._sit_down()
-                leave_us = now_us() + int(self.rng.uniform(*self.habits.stay_s) * 1e6)
+                stay_s = self.habits.long_stay_s if self.rng.random() < 0.5 else self.habits.stay_s
+                leave_us = now_us() + int(self.rng.uniform(*stay_s) * 1e6)
                 while self.held and not self.history.ending and now_us() < leave_us:
                     await self._pause()
                     await self._stay()
@@ -151,6 +155,8 @@ class Desk:
         asked.returned_us, asked.wall_ms = now_us(), time.time_ns() // 1_000_000
         if asked.outcome == "fail" and answer:
             asked.code, asked.reason = answer.get("code", ""), answer.get("reason", "")
+        if asked.code in MAY_HAVE_RUN:
+            asked.outcome = "unknown"
         return answer
 
     def _believe(self, asked: Asked, answer: Any) -> None:

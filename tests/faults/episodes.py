@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from tests.faults import judge
 from tests.faults.desks import Desk
 from tests.faults.history import History, now_us
-from tests.faults.houses import DELTA_MS, TTL_MS, House
-from tests.faults.kinds import Fault, Scene
+from tests.faults.houses import DELTA_MS, House
+from tests.faults.scene import Fault, Scene
 from tests.sim.checker import Violation
 
 TENANTS = 2
@@ -37,7 +37,7 @@ async def play(house: House, fault: Fault, seed: int, number: int, counts: Count
     desks = [desk for history in histories for desk in _desks(house, fault, history, rng)]
     tasks = [asyncio.create_task(desk.work()) for desk in desks]
     try:
-        scene = Scene(house, rng, histories, counts)
+        scene = Scene(house, rng, histories, counts, number)
         await scene.wait(0.3, 1)
         await fault.strike(scene)
         scene.note("whole again")
@@ -60,7 +60,7 @@ async def _open(house: House, fault: Fault, seed: int, number: int, rng: random.
     house.tenants += 1
     tenant, cap = f"t{house.tenants}", rng.randint(1, 4)
     key = await house.tenant(tenant, cap)
-    return History(fault.name, seed, number, tenant, key, cap, TTL_MS)
+    return History(fault.name, seed, number, tenant, key, cap, house.plan.ttl_ms)
 
 
 def _desks(house: House, fault: Fault, history: History, rng: random.Random) -> list[Desk]:

@@ -71,6 +71,11 @@ class History:
         """Note what was done to them, for the reader."""
         self.done.append((now_us(), what))
 
+    @property
+    def operations(self) -> int:
+        """Count the requests that were sent to somebody."""
+        return sum(one.status != 0 or one.outcome == "unknown" for one in self.asked)
+
     def granted_since(self, at_us: int) -> bool:
         """Tell whether anybody new has been seated since."""
         for one in reversed(self.asked):
