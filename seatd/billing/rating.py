@@ -6,7 +6,7 @@ Whether a month is closed, and who sees the lines, is not known here.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 from functools import cached_property
@@ -70,7 +70,29 @@ def rate(
     """
     if until_ms is not None:
         facts = facts.until(until_ms)
-    use = _Use(facts, month, month.end_ms if until_ms is None else until_ms)
+    return _lines(_Use(facts, month, month.end_ms if until_ms is None else until_ms), price_list)
+
+
+def project(facts: TenantFacts, price_list: PriceList, month: Month, until_ms: int) -> list[Charge]:
+    """Price an open month as it looks to end: what is decided for later comes, hours and deliveries go on as so far.
+
+    No bill: a forecast, sorted as `rate` sorts.
+    """
+    so_far = facts.until(until_ms)
+    decided = replace(so_far, tariffs=facts.tariffs, bookings=facts.bookings, bindings=facts.bindings)
+    return _lines(_Use(decided, month, until_ms, goes_on=True), price_list)
+
+
+def net_of(product: Product, quantity: Fraction) -> Decimal:
+    """Price a quantity of a product over a whole month, all its tiers together."""
+    nets = [
+        round_half_up(part * Fraction(product.tiers[tier].unit_price.value), _CENT_PLACES)
+        for tier, part in _parts(product, quantity)
+    ]
+    return exact_sum([Decimal("0.00"), *nets])
+
+
+def _lines(use: "_Use", price_list: PriceList) -> list[Charge]:
     return [
         charge
         for product in sorted(price_list.products)
@@ -79,11 +101,15 @@ def rate(
 
 
 class _Use:
-    """A tenant's month, measured as products ask; hours count up to `hours_end_ms`."""
+    """A tenant's month, measured as products ask; hours count up to `hours_end_ms`.
 
-    def __init__(self, facts: TenantFacts, month: Month, hours_end_ms: int) -> None:
+    Where it `goes_on`, what adds up by the hour is taken to do so at the same pace to the month's end.
+    """
+
+    def __init__(self, facts: TenantFacts, month: Month, hours_end_ms: int, *, goes_on: bool = False) -> None:
         self.facts, self.month = facts, month
         self._hours_end_ms = hours_end_ms
+        self._goes_on = goes_on
 
     @cached_property
     def charged(self) -> Intervals:
@@ -96,6 +122,10 @@ class _Use:
     @property
     def hours(self) -> Intervals:
         return intersect(((self.month.start_ms, self._hours_end_ms),), whole(self.month))
+
+    def to_the_end(self, so_far: Fraction, over: Intervals) -> Fraction:
+        elapsed = length(intersect(over, self.hours)) if self._goes_on else 0
+        return so_far * Fraction(length(over), elapsed) if elapsed else so_far
 
     def booked(self, product: str) -> Steps:
         return self.facts.bookings.get(product, ())
@@ -196,7 +226,8 @@ def _named_average(use: _Use, product: str, over: Intervals) -> Fraction:
 
 
 def _seat_hours(use: _Use, _product: str, over: Intervals) -> Fraction:
-    return _rounded(Fraction(integral(use.seats, intersect(over, use.hours)), _HOUR_MS))
+    hours = Fraction(integral(use.seats, intersect(over, use.hours)), _HOUR_MS)
+    return _rounded(use.to_the_end(hours, over))
 
 
 def _flat(use: _Use, product: str, over: Intervals) -> Fraction:
@@ -205,7 +236,9 @@ def _flat(use: _Use, product: str, over: Intervals) -> Fraction:
 
 def _metered(use: _Use, product: str, over: Intervals) -> Fraction:
     readings = use.facts.meters.get(product, ())
-    return Fraction(exact_sum([each.quantity for each in readings if covers(over, each.at_ms)]))
+    delivered = Fraction(exact_sum([each.quantity for each in readings if covers(over, each.at_ms)]))
+    expected = use.to_the_end(delivered, over)
+    return delivered if expected == delivered else _rounded(expected)
 
 
 _QUANTITIES: Final[Mapping[Metric, Callable[[_Use, str, Intervals], Fraction]]] = {
