@@ -225,6 +225,9 @@ seq_gaps: Final = Table(
     Column("from_seq", BigInteger, primary_key=True, autoincrement=False),
     Column("to_seq", BigInteger, nullable=False),
     Column("noticed_ms", Instant, nullable=False),
+    # Somebody took the loss upon themselves, and said why: no month waits for it any more.
+    Column("accepted_ms", Instant),
+    Column("accepted_reason", Text),
     Index(None, "noticed_ms"),
 )
 """Events that a partition numbered and the recorder never saw: `from_seq` to `to_seq`, both included."""
@@ -244,12 +247,88 @@ ledger_leases: Final = Table(
     Column("end_epoch", BigInteger),
     Column("end_reason", String(32)),
     Column("labels", JSON, nullable=False),
+    # Where the latest version of the row stands in its partition's chain.
+    Column("pos", BigInteger),
     # A month asks for `started_ms < its end and (ended_ms is null or ended_ms > its start)`.
     Index(None, "tenant", "ended_ms", "started_ms"),
     Index(None, "tenant", "started_ms"),
     Index(None, "started_ms"),
 )
 """Leases as the ledger folds their events; `tariff` is team, agent or service; no end: open."""
+
+late_leases: Final = Table(
+    "late_leases",
+    metadata,
+    Column("tenant", Id, primary_key=True),
+    Column("lease", Id, primary_key=True),
+    Column("pos", BigInteger, primary_key=True, autoincrement=False),
+    Column("partition", Integer, nullable=False),
+    Column("person", String(32), nullable=False),
+    Column("tariff", String(16), nullable=False),
+    Column("started_ms", Instant),
+    Column("start_epoch", BigInteger),
+    Column("ended_ms", Instant),
+    Column("end_epoch", BigInteger),
+    Column("end_reason", String(32)),
+    Column("labels", JSON, nullable=False),
+    Index(None, "tenant", "ended_ms", "started_ms"),
+)
+"""What became known of a lease after a month that it lies in was frozen; the version of the highest `pos` holds."""
+
+usage_chain: Final = Table(
+    "usage_chain",
+    metadata,
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    Column("pos", BigInteger, primary_key=True, autoincrement=False),
+    Column("row", Text, nullable=False),
+    Column("hash", String(64), nullable=False),
+)
+"""Every version of every usage row, append-only, `pos` gap-free from 1; each hash is over the one before it."""
+
+chain_heads: Final = Table(
+    "chain_heads",
+    metadata,
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    Column("pos", BigInteger, nullable=False),
+    Column("hash", String(64), nullable=False),
+)
+"""Where each partition's chain ends; whoever appends holds the row to the end of the transaction."""
+
+months: Final = Table(
+    "months",
+    metadata,
+    Column("period", String(7), primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("token", String(32), nullable=False),
+    Column("start_ms", Instant, nullable=False),
+    Column("end_ms", Instant, nullable=False),
+    Column("timezone", Text, nullable=False),
+    Column("price_list", Id, nullable=False),
+    Column("began_ms", Instant, nullable=False),
+    Column("closed_ms", Instant),
+    Column("manifest", Text),
+)
+"""Months that are frozen: `closing`, while its files are made under `token`, or `closed`, and then for ever."""
+
+month_parts: Final = Table(
+    "month_parts",
+    metadata,
+    Column("token", String(32), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("part", Integer, primary_key=True, autoincrement=False),
+    Column("tenant", Id, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    Index(None, "token", "tenant"),
+)
+"""The files of a month, in parts (zlib): what lines of one tenant, or of none, come one after the other."""
+
+late_facts: Final = Table(
+    "late_facts",
+    metadata,
+    Column("period", String(7), primary_key=True),
+    Column("tenant", Id, primary_key=True),
+)
+"""Of which tenants something of a frozen month became known after it was frozen."""
 
 samples: Final = Table(
     "samples",

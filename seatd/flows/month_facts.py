@@ -18,33 +18,47 @@ from seatd.billing.months import Month
 from seatd.model import Kind
 from seatd.usage import ledger
 from seatd.usage.intervals import FOREVER_MS
+from seatd.usage.ledger import DenialRecord, LeaseSpan
 
 
 @dataclass(frozen=True, slots=True)
 class MonthFacts:
-    """A tenant's facts; `unstarted` counts leases left out because their start was lost."""
+    """A tenant's facts, and what they were made of, in the order in which a history tells it.
+
+    `unstarted` counts leases left out because their start was lost.
+    """
 
     facts: TenantFacts
     unstarted: int
+    settings: tuple[Event, ...] = ()
+    spans: tuple[LeaseSpan, ...] = ()
+    denials: tuple[DenialRecord, ...] = ()
 
 
 async def load(connection: AsyncConnection, tenant: str, month: Month) -> MonthFacts:
     """Load what is known of a tenant's month."""
-    history = History()
-    async for fact in account.facts(connection, tenant, month.end_ms):
-        if not isinstance(fact, account.MeteredFact) or fact.at_ms >= month.start_ms:
-            history.add(_event(fact))
+    settings = [
+        _event(fact)
+        async for fact in account.facts(connection, tenant, month.end_ms)
+        if not isinstance(fact, account.MeteredFact) or fact.at_ms >= month.start_ms
+    ]
     leases: list[Lease] = []
+    spans: list[LeaseSpan] = []
     unstarted = 0
     async for span in ledger.spans_of(connection, tenant, month.start_ms, month.end_ms):
         end_ms = FOREVER_MS if span.ended_ms is None else span.ended_ms
         if span.started_ms is None:
             unstarted += 1
         elif span.started_ms < end_ms:  # else it never was
+            spans.append(span)
             leases.append(Lease(span.started_ms, end_ms, span.person, span.tariff == Kind.SERVICE))
     denials = await ledger.denials_of(connection, tenant, month.start_ms, month.end_ms)
-    facts = replace(history.facts(tenant), leases=tuple(leases), denials=denials)
-    return MonthFacts(facts, unstarted)
+    facts = replace(
+        History(settings).facts(tenant),
+        leases=tuple(leases),
+        denials=tuple(denial.at_ms for denial in denials),
+    )
+    return MonthFacts(facts, unstarted, tuple(settings), tuple(spans), denials)
 
 
 def _event(fact: Fact) -> Event:

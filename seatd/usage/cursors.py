@@ -5,6 +5,7 @@ writes them.  What the events say is not known here, and nothing is committed.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -45,10 +46,16 @@ async def move(connection: AsyncConnection, partition: int, before: Cursor, afte
 
 
 async def note_gaps(
-    connection: AsyncConnection, partition: int, gaps: Iterable[Gap], noticed_ms: int
+    connection: AsyncConnection,
+    partition: int,
+    gaps: Iterable[Gap],
+    noticed_ms: int,
+    accepted: tuple[int | None, str | None] = (None, None),
 ) -> None:
-    """Write new gaps; one that stands already stays as it is."""
-    rows = [{"partition": partition, "noticed_ms": noticed_ms, **gap._asdict()} for gap in gaps]
+    """Write new gaps, or parts of one that was `accepted` (when, why); one that stands already stays as it is."""
+    known: dict[str, Any] = {"partition": partition, "noticed_ms": noticed_ms}
+    known |= dict(zip(("accepted_ms", "accepted_reason"), accepted, strict=True))
+    rows = [known | gap._asdict() for gap in gaps]
     if rows:
         await connection.execute(
             inserting(connection, seq_gaps).on_conflict_do_nothing(
@@ -63,12 +70,24 @@ async def fill_gaps(connection: AsyncConnection, partition: int, late: Iterable[
     seen = list(late)
     row = seq_gaps.c
     of_epochs = (row.partition == partition, row.epoch.in_({event.epoch for event in seen}))
-    columns = (row.epoch, row.from_seq, row.to_seq, row.noticed_ms)
-    for *numbers, noticed_ms in (await connection.execute(select(*columns).where(*of_epochs))).all():
+    columns = (row.epoch, row.from_seq, row.to_seq)
+    kept = ("noticed_ms", "accepted_ms", "accepted_reason")
+    query = select(*columns, *(row[name] for name in kept)).where(*of_epochs)
+    for *numbers, noticed_ms, accepted_ms, reason in (await connection.execute(query)).all():
         gap = Gap(*numbers)
         left = filled([gap], seen)
         if left == [gap]:
             continue
         this = (row.partition == partition, row.epoch == gap.epoch, row.from_seq == gap.from_seq)
         await connection.execute(delete(seq_gaps).where(*this))
-        await note_gaps(connection, partition, left, noticed_ms)
+        await note_gaps(connection, partition, left, noticed_ms, (accepted_ms, reason))
+
+
+async def accept_gaps(connection: AsyncConnection, since_ms: int, *, now_ms: int, reason: str) -> None:
+    """Accept every gap noticed at `since_ms` or later that nobody has accepted yet."""
+    row = seq_gaps.c
+    await connection.execute(
+        update(seq_gaps)
+        .where(row.noticed_ms >= since_ms, row.accepted_ms.is_(None))
+        .values(accepted_ms=now_ms, accepted_reason=reason)
+    )

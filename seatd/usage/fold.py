@@ -7,10 +7,12 @@ final, the earliest of them.  Otherwise the highest epoch says whether the lease
 run out there, or been adopted again.  No SQL and no clock may live here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
+from seatd.database.freezing import Frozen
 from seatd.model import UsageEvent
+from seatd.usage.intervals import FOREVER_MS
 
 EXPIRED: Final = "expired"
 """The one end that nobody decided, and that an adoption takes back."""
@@ -69,3 +71,29 @@ def _over(one: Known, other: Known) -> Known:
 
 def _final(known: Known) -> bool:
     return known.end_reason not in {None, EXPIRED}
+
+
+def changed_months(before: Known | None, now: Known, frozen: Iterable[Frozen]) -> list[str]:
+    """Name the frozen months of which another version of a lease would tell something else.
+
+    A lease that goes on beyond a month's end may end, or go on again, beyond it: nothing changes within.
+    """
+    return [
+        month.period
+        for month in frozen
+        if (_lies(now, month) or (before is not None and _lies(before, month)))
+        and not (before is not None and _same_within(before, now, month))
+    ]
+
+
+def _lies(known: Known, month: Frozen) -> bool:
+    begin, end = known.started_ms, FOREVER_MS if known.ended_ms is None else known.ended_ms
+    if begin is None:
+        begin = known.ended_ms or 0
+    return begin < month.end_ms and end > month.start_ms
+
+
+def _same_within(before: Known, now: Known, month: Frozen) -> bool:
+    ends = (before.ended_ms, now.ended_ms)
+    same = (before.person, before.tariff, before.started_ms) == (now.person, now.tariff, now.started_ms)
+    return same and all(end is None or end >= month.end_ms for end in ends)

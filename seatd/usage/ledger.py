@@ -9,10 +9,11 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Subquery, Table, and_, exists, func, or_, select, tuple_, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from seatd.database.schema import denials, ledger_leases, people, samples, seq_gaps
+from seatd.database.schema import denials, late_leases, ledger_leases, people, samples, seq_gaps, usage_chain
+from seatd.usage.chain import GENESIS, Link
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,16 @@ class LeaseSpan(NamedTuple):
     ended_ms: int | None
     person: str
     tariff: str
+    lease: str
+    end_reason: str | None
+
+
+class DenialRecord(NamedTuple):
+    """A refused acquire."""
+
+    at_ms: int
+    person: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +85,26 @@ def _begin(started_ms: int | None, ended_ms: int | None) -> int:
     return started_ms if started_ms is not None else ended_ms or 0
 
 
-def _overlaps(tenant: str, from_ms: int, to_ms: int) -> ColumnElement[bool]:
-    row = ledger_leases.c
+def _overlaps(table: Table, tenant: str, from_ms: int, to_ms: int) -> ColumnElement[bool]:
+    row = table.c
     begun = or_(row.started_ms < to_ms, and_(row.started_ms.is_(None), row.ended_ms < to_ms))
     return and_(row.tenant == tenant, begun, or_(row.ended_ms.is_(None), row.ended_ms > from_ms))
+
+
+def _leases(tenant: str, from_ms: int, to_ms: int) -> Subquery:
+    """Select the leases that overlap a time, as they are known now: what became known late goes before."""
+    row, late, later = ledger_leases.c, late_leases.c, late_leases.alias("later")
+    names = ("tenant", "lease", "partition", "pos", "person", "tariff")
+    more = ("started_ms", "ended_ms", "end_reason", "labels")
+    known_later = and_(later.c.tenant == late.tenant, later.c.lease == late.lease, later.c.pos > late.pos)
+    in_time = select(*(row[name] for name in names + more)).where(
+        _overlaps(ledger_leases, tenant, from_ms, to_ms),
+        ~exists().where(late.tenant == row.tenant, late.lease == row.lease),
+    )
+    since = select(*(late[name] for name in names + more)).where(
+        _overlaps(late_leases, tenant, from_ms, to_ms), ~exists(select(later.c.pos).where(known_later))
+    )
+    return union_all(in_time, since).subquery("leases")
 
 
 async def samples_of(
@@ -107,16 +134,14 @@ async def sittings(
 
     `after` is the begin and the id of the lease that those wanted follow.
     """
-    row = ledger_leases.c
+    found = _leases(tenant, from_ms, to_ms)
+    row = found.c
     begin = func.coalesce(row.started_ms, row.ended_ms, 0)
-    named = ledger_leases.outerjoin(
-        people, and_(people.c.tenant == row.tenant, people.c.person == row.person)
-    )
+    named = found.outerjoin(people, and_(people.c.tenant == row.tenant, people.c.person == row.person))
     columns = (row.lease, people.c.name, row.person, row.tariff)
     query = (
         select(*columns, row.started_ms, row.ended_ms, row.end_reason, row.labels)
         .select_from(named)
-        .where(_overlaps(tenant, from_ms, to_ms))
         .order_by(begin, row.lease)
         .limit(limit)
     )
@@ -128,27 +153,52 @@ async def sittings(
 async def spans_of(
     connection: AsyncConnection, tenant: str, from_ms: int, to_ms: int
 ) -> AsyncIterator[LeaseSpan]:
-    """Give all leases of a tenant that overlap `[from_ms, to_ms)`, in no order."""
-    row = ledger_leases.c
-    query: Any = select(row.started_ms, row.ended_ms, row.person, row.tariff)
-    async with connection.stream(query.where(_overlaps(tenant, from_ms, to_ms))) as rows:
+    """Give all leases of a tenant that overlap `[from_ms, to_ms)`, in the order of the chain."""
+    row = _leases(tenant, from_ms, to_ms).c
+    query: Any = select(
+        row.started_ms, row.ended_ms, row.person, row.tariff, row.lease, row.end_reason
+    ).order_by(row.partition, row.pos, row.lease)
+    async with connection.stream(query) as rows:
         async for values in rows:
             yield LeaseSpan(*values)
 
 
-async def denials_of(connection: AsyncConnection, tenant: str, from_ms: int, to_ms: int) -> tuple[int, ...]:
-    """Give the instants of a tenant's denials in `[from_ms, to_ms)`, in order."""
+async def links_of(connection: AsyncConnection, tenant: str, from_ms: int, to_ms: int) -> tuple[Link, ...]:
+    """Give the rows of the chain under the leases that `spans_of` gives, in the same order."""
+    found = _leases(tenant, from_ms, to_ms).c
+    row, before = usage_chain.c, usage_chain.alias("before")
+    query = (
+        select(row.partition, row.pos, func.coalesce(before.c.hash, GENESIS), row.row, row.hash)
+        .join_from(
+            usage_chain,
+            before,
+            and_(before.c.partition == row.partition, before.c.pos == row.pos - 1),
+            isouter=True,
+        )
+        .where(tuple_(row.partition, row.pos).in_(select(found.partition, found.pos)))
+        .order_by(row.partition, row.pos)
+    )
+    return tuple(Link(*values) for values in await connection.execute(query))
+
+
+async def denials_of(
+    connection: AsyncConnection, tenant: str, from_ms: int, to_ms: int
+) -> tuple[DenialRecord, ...]:
+    """Give a tenant's denials in `[from_ms, to_ms)`, in order."""
     row = denials.c
-    query = select(row.at_ms).where(row.tenant == tenant, row.at_ms >= from_ms, row.at_ms < to_ms)
-    return tuple((await connection.execute(query.order_by(row.at_ms))).scalars())
+    query = select(row.at_ms, row.person, row.reason).where(
+        row.tenant == tenant, row.at_ms >= from_ms, row.at_ms < to_ms
+    )
+    found = await connection.execute(query.order_by(row.at_ms, row.person, row.reason))
+    return tuple(DenialRecord(*values) for values in found)
 
 
 async def gaps_since(connection: AsyncConnection, since_ms: int) -> tuple[OpenGap, ...]:
-    """Give the gaps noticed at `since_ms` or later: what is missing may be as old as the notice before."""
+    """Give the gaps noticed at `since_ms` or later that nobody accepted: what is missing may be as old as the notice before."""
     row = seq_gaps.c
     query = (
         select(row.partition, row.epoch, row.from_seq, row.to_seq, row.noticed_ms)
-        .where(row.noticed_ms >= since_ms)
+        .where(row.noticed_ms >= since_ms, row.accepted_ms.is_(None))
         .order_by(row.partition, row.epoch, row.from_seq)
     )
     return tuple(OpenGap(*values) for values in await connection.execute(query))

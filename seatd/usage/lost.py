@@ -8,40 +8,58 @@ leases that an epoch knows.
 
 from typing import Final
 
-from sqlalchemy import case, func, or_, select, update
+from sqlalchemy import func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from seatd.database.schema import ledger_leases, partitions
+from seatd.database.schema import late_leases, ledger_leases, partitions
 from seatd.model import TTL_MS_MAX
 from seatd.usage.fold import EXPIRED
+from seatd.usage.writing import Writer
 
 LOST_AFTER_MS: Final = TTL_MS_MAX * 101 // 100 + 120_000
 """Longer than a tenant learns, clocks and delays included."""
+AT_ONCE: Final = 20_000
 
 
 async def end_lost(connection: AsyncConnection, now_ms: int) -> int:
     """End the open leases of earlier epochs, where the newest was opened long enough ago; returns how many.
 
-    To be called when every event is recorded: what waits in a stream may be an adoption.
+    To be called when every event is recorded: what waits in a stream may be an adoption.  Ends so many at once that
+    the recorder need not wait long; call again where that many were ended.
     """
     ended = 0
-    opened = await connection.execute(
-        select(partitions).where(partitions.c.epoch > 1, partitions.c.opened_ms <= now_ms - LOST_AFTER_MS)
+    row = partitions.c
+    query = select(row.partition, row.epoch, row.opened_ms).where(
+        row.epoch > 1, row.opened_ms <= now_ms - LOST_AFTER_MS
     )
-    row = ledger_leases.c
-    latest = func.coalesce(row.end_epoch, row.start_epoch)  # an open lease's end_epoch is its adoption's
-    for partition in opened.all():
+    for partition, epoch, opened_ms in (await connection.execute(query)).all():
+        writer = await Writer.begin(connection, partition)
+        keys = set(await lost_leases(connection, partition, epoch))
+        known = await writer.known(keys)
         # As the word of the epoch before, so that an adoption in this one has the last.
-        at_ms = case((row.started_ms > partition.opened_ms, row.started_ms), else_=partition.opened_ms)
-        result = await connection.execute(
-            update(ledger_leases)
-            .where(
-                row.partition == partition.partition,
-                row.ended_ms.is_(None),
-                or_(row.start_epoch.is_(None), row.start_epoch < partition.epoch),
-                latest < partition.epoch,
+        over = {
+            key: lease._replace(
+                ended_ms=max(opened_ms, lease.started_ms or 0), end_epoch=epoch - 1, end_reason=EXPIRED
             )
-            .values(ended_ms=at_ms, end_epoch=partition.epoch - 1, end_reason=EXPIRED)
-        )
-        ended += result.rowcount
+            for key, lease in known.items()
+            if lease.ended_ms is None
+        }
+        await writer.leases(over, known)
+        ended += len(over)
     return ended
+
+
+async def lost_leases(connection: AsyncConnection, partition: int, epoch: int) -> list[tuple[str, str]]:
+    """List leases, some at a time, that are open and of earlier epochs than the newest of their partition."""
+    found: list[tuple[str, str]] = []
+    for table in (ledger_leases, late_leases):
+        row = table.c
+        latest = func.coalesce(row.end_epoch, row.start_epoch)  # an open lease's end_epoch is its adoption's
+        query = select(row.tenant, row.lease).where(
+            row.partition == partition,
+            row.ended_ms.is_(None),
+            or_(row.start_epoch.is_(None), row.start_epoch < epoch),
+            latest < epoch,
+        )
+        found += [(tenant, lease) for tenant, lease in await connection.execute(query.limit(AT_ONCE))]
+    return found

@@ -2,21 +2,25 @@
 
 Decides how rows are joined with those that stand: leases by `fold`, the fuller of two samples of a minute, the
 earlier of two denials of one person, reason and minute.  So writing the same events again, in any mixture,
-changes nothing.  Everything goes in bulk, a few statements for any number of events.  No cursor is
-known here, and nothing is committed.
+changes nothing.  Every new version of a lease or a denial is appended to the partition's chain.  What would change a
+frozen month is kept apart, as known late (`late_leases`), and noted.  Everything goes in bulk, a few statements for
+any number of events.  No cursor is known here, and nothing is committed.
 """
 
+import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final
 
-from sqlalchemy import case
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from seatd.database.engine import inserting
+from seatd.database import freezing
+from seatd.database.bulk import insert_many
+from seatd.database.freezing import Frozen
 from seatd.database.pairs import matching
-from seatd.database.schema import denials, ledger_leases, samples
+from seatd.database.schema import denials, late_leases, ledger_leases, samples
 from seatd.model import UsageEvent
-from seatd.usage.fold import Known, join, known_from
+from seatd.usage import chain
+from seatd.usage.fold import Known, changed_months, join, known_from
 
 MINUTE_MS: Final = 60_000
 
@@ -26,12 +30,13 @@ PersonsFor = Callable[[AsyncConnection, Iterable[Key]], Awaitable[Mapping[Key, s
 
 _LEASE_COLUMNS: Final = tuple(Known._fields)
 _SAMPLE_COLUMNS: Final = ("in_use", "peak", "capacity", "waiting", "denied")
+_NO_LABELS: Final = "{}"
 
 
 async def write(
     connection: AsyncConnection, partition: int, events: Iterable[UsageEvent], persons_for: PersonsFor
 ) -> None:
-    """Write events of one partition, whose cursor the transaction holds: nobody else writes its leases."""
+    """Write events of one partition, whose cursor the transaction holds: nobody else records it."""
     of_leases: list[UsageEvent] = []
     refused: list[UsageEvent] = []
     full: list[UsageEvent] = []
@@ -42,19 +47,121 @@ async def write(
             refused.append(event)
         else:
             of_leases.append(event)
-    known = await _known(connection, {(event.tenant, event.lease) for event in of_leases})
+    ledger = await Writer.begin(connection, partition)
+    known = await ledger.known({(event.tenant, event.lease) for event in of_leases})
     persons = await persons_for(connection, _unknown_people(of_leases, refused, known))
-    await _write_leases(connection, partition, _folded(of_leases, known, persons), known)
-    await _write_denials(connection, refused, persons)
-    await _write_samples(connection, full)
+    await ledger.leases(_folded(of_leases, known, persons), known)
+    await ledger.denials(refused, persons)
+    await _write_samples(connection, full, ledger.frozen)
 
 
-async def _known(connection: AsyncConnection, leases: set[Key]) -> dict[Key, Known]:
-    row = ledger_leases.c
-    columns = [row[name] for name in ("tenant", "lease", *_LEASE_COLUMNS)]
-    query, wanted = matching(connection, columns, (row.tenant, row.lease), sorted(leases))
-    found = await connection.execute(query, wanted)
-    return {(tenant, lease): Known(*values) for tenant, lease, *values in found}
+class Writer:
+    """Writes rows of one partition and their chain; whoever has one keeps others from it to the end of the transaction."""
+
+    def __init__(
+        self, connection: AsyncConnection, partition: int, frozen: tuple[Frozen, ...], head: chain.Head
+    ) -> None:
+        """Take what `begin` found; use that."""
+        self._connection = connection
+        self._partition = partition
+        self.frozen = frozen
+        self._head = head
+
+    @classmethod
+    async def begin(cls, connection: AsyncConnection, partition: int) -> "Writer":
+        """Hold the partition's chain, and keep months from being frozen meanwhile."""
+        frozen = await freezing.share(connection)
+        return cls(connection, partition, frozen, await chain.hold(connection, partition))
+
+    async def known(self, leases: set[Key]) -> dict[Key, Known]:
+        """Give what is known of leases, what became known late included."""
+        row = ledger_leases.c
+        columns = [row[name] for name in ("tenant", "lease", *_LEASE_COLUMNS)]
+        query, wanted = matching(self._connection, columns, (row.tenant, row.lease), sorted(leases))
+        found = await self._connection.execute(query, wanted)
+        known = {(tenant, lease): Known(*values) for tenant, lease, *values in found}
+        return known | await self._known_late(leases) if self.frozen else known
+
+    async def _known_late(self, leases: set[Key]) -> dict[Key, Known]:
+        row = late_leases.c
+        columns = [row[name] for name in ("pos", "tenant", "lease", *_LEASE_COLUMNS)]
+        query, wanted = matching(self._connection, columns, (row.tenant, row.lease), sorted(leases))
+        versions = sorted(tuple(each) for each in await self._connection.execute(query, wanted))
+        return {(tenant, lease): _Late(*values) for _, tenant, lease, *values in versions}
+
+    async def leases(self, folded: Mapping[Key, Known], known: Mapping[Key, Known]) -> None:
+        """Write what is known of leases now, where it is not what was known before."""
+        changed = [(key, now) for key, now in folded.items() if now != known.get(key)]
+        first = self._head.pos + 1
+        rows = [
+            ("lease", *key, now.person, now.tariff, now.started_ms, now.ended_ms, now.end_reason)
+            for key, now in changed
+        ]
+        self._head = await chain.append(self._connection, self._partition, self._head, rows)
+        in_time: list[tuple[Any, ...]] = []
+        late: list[tuple[Any, ...]] = []
+        noted: set[tuple[str, str]] = set()
+        for pos, (key, now) in enumerate(changed, first):
+            before = known.get(key)
+            periods = changed_months(before, now, self.frozen)
+            noted.update((period, key[0]) for period in periods)
+            kept = late if periods or isinstance(before, _Late) else in_time
+            kept.append((*key, self._partition, pos, *_columns(now)))
+        names = ("tenant", "lease", "partition", "pos", *_LEASE_COLUMNS)
+        await insert_many(self._connection, ledger_leases, names, in_time, _LEASE_CONFLICT)
+        await insert_many(self._connection, late_leases, names, late)
+        await freezing.note_late(self._connection, noted)
+
+    async def denials(self, refused: Iterable[UsageEvent], persons: Mapping[Key, str]) -> None:
+        """Write refused acquires; of a frozen month only what was not known."""
+        first: dict[tuple[str, str, str, int], int] = {}
+        for event in refused:
+            person = persons[event.tenant, event.user]
+            key = (event.tenant, person, event.reason, event.at_ms - event.at_ms % MINUTE_MS)
+            first[key] = min(event.at_ms, first.get(key, event.at_ms))
+        rows = [(*key, at_ms) for key, at_ms in sorted(first.items())]
+        chained = [("denied", tenant, person, reason, at_ms) for tenant, person, reason, _, at_ms in rows]
+        self._head = await chain.append(self._connection, self._partition, self._head, chained)
+        names = ("tenant", "person", "reason", "minute_ms", "at_ms")
+        open_rows, frozen_rows = _parted(rows, 4, self.frozen)
+        await insert_many(self._connection, denials, names, open_rows, _DENIAL_CONFLICT)
+        await insert_many(self._connection, denials, names, frozen_rows, "ON CONFLICT DO NOTHING")
+
+
+class _Late(Known):
+    """What is known of a lease since a month that it lies in was frozen: it is never told in time again."""
+
+    __slots__ = ()
+
+
+_LEASE_CONFLICT: Final = "ON CONFLICT (tenant, lease) DO UPDATE SET " + ", ".join(
+    f"{name} = excluded.{name}" for name in ("pos", *_LEASE_COLUMNS)
+)
+_DENIAL_CONFLICT: Final = (
+    "ON CONFLICT (tenant, person, reason, minute_ms) DO UPDATE SET at_ms = excluded.at_ms"
+    " WHERE excluded.at_ms < denials.at_ms"
+)
+_SAMPLE_CONFLICT: Final = "ON CONFLICT (tenant, minute_ms) DO UPDATE SET " + ", ".join(
+    f"{name} = CASE WHEN excluded.{name} > samples.{name} THEN excluded.{name} ELSE samples.{name} END"
+    for name in _SAMPLE_COLUMNS
+)
+
+
+def _columns(known: Known) -> tuple[Any, ...]:
+    labels = json.dumps(dict(known.labels)) if known.labels else _NO_LABELS
+    return (known.person, known.tariff, labels, *known[3:])
+
+
+def _parted(
+    rows: list[tuple[Any, ...]], at: int, frozen: tuple[Frozen, ...]
+) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+    """Part rows by whether the instant in column `at` lies in a frozen month: first those that do not."""
+    if not frozen:
+        return rows, []
+    parts: tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]] = ([], [])
+    for row in rows:
+        parts[any(month.start_ms <= row[at] < month.end_ms for month in frozen)].append(row)
+    return parts
 
 
 def _unknown_people(
@@ -84,64 +191,15 @@ def _folded(
     return folded
 
 
-async def _write_leases(
-    connection: AsyncConnection, partition: int, folded: Mapping[Key, Known], known: Mapping[Key, Known]
+async def _write_samples(
+    connection: AsyncConnection, full: Iterable[UsageEvent], frozen: tuple[Frozen, ...]
 ) -> None:
-    rows = [
-        {"tenant": tenant, "lease": lease, "partition": partition, **now._asdict()}
-        for (tenant, lease), now in folded.items()
-        if now != known.get((tenant, lease))
-    ]
-    if not rows:
-        return
-    statement = inserting(connection, ledger_leases)
-    kept = {name: statement.excluded[name] for name in _LEASE_COLUMNS}
-    await connection.execute(
-        statement.on_conflict_do_update(index_elements=["tenant", "lease"], set_=kept), rows
-    )
-
-
-async def _write_denials(
-    connection: AsyncConnection, refused: Iterable[UsageEvent], persons: Mapping[Key, str]
-) -> None:
-    rows: dict[tuple[str, str, str, int], int] = {}
-    for event in refused:
-        person = persons[event.tenant, event.user]
-        minute_ms = event.at_ms - event.at_ms % MINUTE_MS
-        key = (event.tenant, person, event.reason, minute_ms)
-        rows[key] = min(event.at_ms, rows.get(key, event.at_ms))
-    if not rows:
-        return
-    names = ("tenant", "person", "reason", "minute_ms")
-    statement = inserting(connection, denials)
-    await connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=names,
-            set_={"at_ms": statement.excluded.at_ms},
-            where=statement.excluded.at_ms < denials.c.at_ms,
-        ),
-        [{**dict(zip(names, key, strict=True)), "at_ms": at_ms} for key, at_ms in sorted(rows.items())],
-    )
-
-
-async def _write_samples(connection: AsyncConnection, full: Iterable[UsageEvent]) -> None:
-    rows: dict[tuple[str, int], tuple[int, ...]] = {}
+    fullest: dict[tuple[str, int], tuple[int, ...]] = {}
     for event in full:
         key = (event.tenant, event.at_ms)
-        rows[key] = tuple(map(max, event.numbers, rows.get(key, event.numbers)))
-    if not rows:
-        return
-    statement = inserting(connection, samples)
-    fuller: dict[str, Any] = {
-        name: case(
-            (statement.excluded[name] > samples.c[name], statement.excluded[name]), else_=samples.c[name]
-        )
-        for name in _SAMPLE_COLUMNS
-    }
-    await connection.execute(
-        statement.on_conflict_do_update(index_elements=["tenant", "minute_ms"], set_=fuller),
-        [
-            {"tenant": tenant, "minute_ms": minute_ms, **dict(zip(_SAMPLE_COLUMNS, numbers, strict=True))}
-            for (tenant, minute_ms), numbers in sorted(rows.items())
-        ],
-    )
+        fullest[key] = tuple(map(max, event.numbers, fullest.get(key, event.numbers)))
+    rows = [(*key, *numbers) for key, numbers in sorted(fullest.items())]
+    names = ("tenant", "minute_ms", *_SAMPLE_COLUMNS)
+    open_rows, frozen_rows = _parted(rows, 1, frozen)
+    await insert_many(connection, samples, names, open_rows, _SAMPLE_CONFLICT)
+    await insert_many(connection, samples, names, frozen_rows, "ON CONFLICT DO NOTHING")
