@@ -41,6 +41,7 @@ from seatd.flows.price_lists import PriceLists
 from seatd.flows.services import Services
 from seatd.model import Refusal, Scope
 from seatd.seats.batch import Batcher
+from seatd.seats.news import Subscription
 from seatd.seats.service import Seats
 from seatd.seats.store import Store, StoreAwayError, StoreOptions, connect
 from seatd.telemetry import configure_logging, log
@@ -49,6 +50,8 @@ from seatd.usage.recorder import Recorder
 from seatd.web import client
 from seatd.web.admin import add_admin_routes
 from seatd.web.billing import add_billing_routes
+from seatd.web.channel import add_channel
+from seatd.web.channels import Channels
 from seatd.web.listener import listen
 from seatd.web.ops import Probes, TenantNow, add_ops_routes
 from seatd.web.problems import problems
@@ -186,6 +189,8 @@ async def _compose(
     keys.serve(seats)
     projector = Projector(accounts, seats, price_lists.tenant_scoped)
     used = KeysUsed(accounts)
+    channels = Channels(seats.admit, seats.epochs)
+    news = Subscription(lambda: connect(url, options), range(options.partitions), channels.tell)
     recorder = Recorder(
         engine,
         await opened_store(),
@@ -204,6 +209,8 @@ async def _compose(
         "sweep": seats.sweep_for_ever,
         "project": projector.project_for_ever,
         "keys": used.note_for_ever,
+        "channels": channels.look_for_ever,
+        "news": news.hear_for_ever,
         "receipt keys": keys.follow_for_ever,
         "record": lambda: recorder.run_for_ever(settings.recorder_every_ms),
     }
@@ -213,7 +220,9 @@ async def _compose(
     services = Services(accounts, seats, projector.project, settings.revoke_hold_ms)
     if settings.demo:
         await _demo(settings, services, price_lists)
-    public = await listen(stack, client.make_app(seats, keys, used.add), settings.listen)
+    clients = client.make_app(seats, keys, used.add)
+    add_channel(clients, channels)
+    public = await listen(stack, clients, settings.listen, channels.drain)
     months = Months(engine, price_lists, clock=wall_clock_ms, waiting=lambda: recorder.waiting)
     house = web.Application(middlewares=[problems], client_max_size=INTERNAL_BODY_MAX)
     house[client.KEY_USED] = used.add

@@ -11,7 +11,8 @@ import logging
 import platform
 import re
 import sys
-from collections.abc import Mapping, MutableMapping
+import time
+from collections.abc import Callable, Mapping, MutableMapping
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -31,9 +32,10 @@ import seatd
 
 # -- metrics ----------------------------------------------------------------------------------------
 
-OPS: Final = ("acquire", "renew", "release", "addon")
+OPS: Final = ("acquire", "renew", "release", "addon", "frame")
 OUTCOMES: Final = ("ok", "failed")
 KINDS: Final = ("started", "ended", "denied", "sample", "adopted")
+PUSH_KINDS: Final = ("granted", "revoked", "renew", "drain")
 READS: Final = ("store", "tenants", "policies")
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series a counter, that nobody asked for
@@ -51,6 +53,10 @@ REQUEST_SECONDS: Final = Histogram(
     ["op"],
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5),
     registry=REGISTRY,
+)
+CHANNELS: Final = Gauge("seatd_channels", "Channels that are open.", registry=REGISTRY)
+PUSHES: Final = Counter(
+    "seatd_channel_pushes_total", "What channels were told unasked.", ["push"], registry=REGISTRY
 )
 STORE_CALLS: Final = Counter(
     "seatd_store_calls_total", "Round trips to the seat store.", ["outcome"], registry=REGISTRY
@@ -104,7 +110,12 @@ TENANTS_FULL: Final = ("seatd_tenants_full", "Tenants with every seat in use tha
 def _declare_series() -> None:
     """Show what has not happened yet as 0: a rate over a series that appears from nothing misses its start."""
     BUILD.info({"version": seatd.__version__, "python": platform.python_version()})
-    for metric, values in ((STORE_CALLS, OUTCOMES), (PROJECTIONS, OUTCOMES), (RECORDED, KINDS)):
+    for metric, values in (
+        (STORE_CALLS, OUTCOMES),
+        (PROJECTIONS, OUTCOMES),
+        (RECORDED, KINDS),
+        (PUSHES, PUSH_KINDS),
+    ):
         for value in values:
             metric.labels(value)
     for read in READS:
@@ -115,6 +126,19 @@ def _declare_series() -> None:
 
 
 _declare_series()
+
+
+_answered: dict[tuple[str, str], tuple[Callable[[], None], Callable[[float], None]]] = {}
+
+
+def count_answer(op: str, code: str, began_s: float) -> None:
+    """Count and time an answer: `code` is `ok` or the problem's, `began_s` of the performance counter."""
+    tally = _answered.get((op, code))
+    if tally is None:
+        tally = _answered[op, code] = (REQUESTS.labels(op, code).inc, REQUEST_SECONDS.labels(op).observe)
+    tally[0]()
+    tally[1](time.perf_counter() - began_s)
+
 
 # -- logs -------------------------------------------------------------------------------------------
 

@@ -56,7 +56,11 @@ class Batcher:
                 await self._flusher
 
     async def submit(self, verb: str, operation: Operation) -> Answer:
-        """Send an operation with the next batch and await its answer.
+        """Send an operation with the next batch and await its answer; raises what `offer` and its future raise."""
+        return await self.offer(verb, operation)
+
+    def offer(self, verb: str, operation: Operation) -> asyncio.Future[Answer]:
+        """Send an operation with the next batch; the future gets its answer.
 
         Raises `Refusal` `store_unavailable` where the store is away (the operation may have run) and
         `busy` where too much waits; `UnopenedError` where the partition has no epoch (nothing ran).
@@ -69,7 +73,7 @@ class Batcher:
         self._queues[verb].append((operation, future))
         self._waiting += 1
         self._wake.set()
-        return await future
+        return future
 
     async def _flush_for_ever(self) -> None:
         while True:

@@ -19,7 +19,7 @@ import msgpack
 from seatd.model import Policy, Refusal
 from seatd.seats.answers import REFUSALS
 from seatd.seats.batch import RETRY_AFTER_MS, Batcher, store_unavailable
-from seatd.seats.layout import policy_operation
+from seatd.seats.layout import Operation, policy_operation
 from seatd.seats.model import Acquire, Caller, Fullness, Lease, Sitting
 from seatd.seats.receipts import Keyring, Receipt, seal, unseal
 from seatd.seats.store import Answer, Store, StoreAwayError, UnopenedError
@@ -45,11 +45,29 @@ Committed = Callable[[int], Awaitable[tuple[int, int]]]
 Bury = Callable[[str, str, int, str], Awaitable[bool]]
 """Write a tombstone (tenant, user, start, reason) to SQL; False where it could not be written in time."""
 
+Renewing = tuple[Receipt, asyncio.Future[Answer]]
+"""A renewal under way: by which receipt, and what the script will answer."""
+
 
 def fingerprint(wanted: Acquire) -> str:
     """Digest what a request id stands for: the same id with another digest is another request."""
     content = (wanted.addons, wanted.takeover, sorted(wanted.labels.items()))
     return hashlib.blake2b(msgpack.packb(content), digest_size=8).hexdigest()
+
+
+def _renewal(caller: Caller, held: Receipt) -> Operation:
+    return (
+        caller.tenant,
+        caller.key_hash,
+        held.lease,
+        held.user,
+        held.start_ms,
+        held.expires_ms,
+        held.client,
+        held.kind,
+        held.cap,
+        held.version,
+    )
 
 
 def _new_lease_id() -> str:
@@ -110,19 +128,24 @@ class Seats:
     async def renew(self, caller: Caller, lease: str, receipt_text: str) -> Lease:
         """Extend a lease by its receipt; raises `Refusal` `lease_gone` with the reason where it is lost."""
         held = unseal(self.keyring, receipt_text, tenant=caller.tenant, lease=lease)
-        operation = (
-            caller.tenant,
-            caller.key_hash,
-            lease,
-            held.user,
-            held.start_ms,
-            held.expires_ms,
-            held.client,
-            held.kind,
-            held.cap,
-            held.version,
-        )
-        start_ms, expires_ms, ttl_ms, kind, cap, version = (await self._answer("renew", operation))[1:]
+        return self.renewed(held, await self._answer("renew", _renewal(caller, held)))
+
+    def begin_renew(self, caller: Caller, lease: str, receipt_text: str) -> Renewing:
+        """Begin what `renew` does, for callers with many under way; raises `Refusal`.
+
+        The future's answer is for `renewed`.  It may end as `renew` never does: with `unknown_tenant` or `UnopenedError`.
+        Nothing was renewed then, and `renew` is to be asked.
+        """
+        held = unseal(self.keyring, receipt_text, tenant=caller.tenant, lease=lease)
+        batcher = self._batchers[self._store.partition_of(caller.tenant)]
+        return held, batcher.offer("renew", _renewal(caller, held))
+
+    def renewed(self, held: Receipt, answer: Answer) -> Lease:
+        """Make the lease that the script's answer to a renewal by this receipt says; raises `Refusal`."""
+        refuse = REFUSALS.get(answer[0])
+        if refuse is not None:
+            raise refuse(answer)
+        start_ms, expires_ms, ttl_ms, kind, cap, version = answer[1:]
         renewed = held._replace(start_ms=start_ms, expires_ms=expires_ms, kind=kind, cap=cap, version=version)
         return self._lease(renewed, ttl_ms, (), created=False)
 
@@ -140,6 +163,10 @@ class Seats:
             raise Refusal("addon_not_named", product=product)
         return str(answer[1])
 
+    async def admit(self, caller: Caller) -> None:
+        """Check that a key opens the client routes of its tenant; raises `Refusal` where it does not."""
+        await self._answer("inspect", (caller.tenant, "key", caller.key_hash))
+
     def _lease(self, receipt: Receipt, ttl_ms: int, addons: tuple[str, ...], *, created: bool) -> Lease:
         return Lease(
             tenant=receipt.tenant,
@@ -155,6 +182,10 @@ class Seats:
             addons=addons,
             created=created,
         )
+
+    def epochs(self) -> tuple[int, ...]:
+        """Tell in which epoch each partition answered last."""
+        return tuple(batcher.unrecorded.epoch for batcher in self._batchers)
 
     # -- for the account plane --------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from seatd.seats.model import WAIT_MS_MAX, Acquire, Caller, Lease
 from seatd.seats.places import PLACE_MAX
 from seatd.seats.receipts import RECEIPT_MAX
 from seatd.seats.service import Seats
-from seatd.telemetry import REQUEST_SECONDS, REQUESTS
+from seatd.telemetry import count_answer
 from seatd.web.codec import Body, encode, respond
 from seatd.web.listener import add_routes
 from seatd.web.problems import CODE, problems
@@ -34,6 +34,7 @@ FEATURES: Final = (
     "labels",
     "proof",
     "msgpack",
+    "channel",
 )
 JWKS_FOR_S: Final = 30
 """How long others may keep the keys of proofs: a new one is told for a minute before it signs."""
@@ -94,8 +95,9 @@ def caller_of(request: web.Request) -> Caller:
     return Caller(tenant, hashlib.sha256(token.encode()).hexdigest())
 
 
-def _granted(lease: Lease, proof: str | None = None) -> dict[str, Any]:
-    granted = {
+def granted(lease: Lease, proof: str | None = None) -> dict[str, Any]:
+    """Lay out what an acquire came to."""
+    body = {
         "lease": lease.lease,
         "tenant": lease.tenant,
         "user": lease.user,
@@ -108,12 +110,11 @@ def _granted(lease: Lease, proof: str | None = None) -> dict[str, Any]:
         "renew_after_ms": lease.renew_after_ms,
         "receipt": lease.receipt,
     }
-    return granted if proof is None else granted | {"proof": proof}
+    return body if proof is None else body | {"proof": proof}
 
 
-async def _with_newest_keys(request: web.Request, call: Callable[[], Awaitable[T]]) -> T:
+async def with_newest_keys(keys: Keys, call: Callable[[], Awaitable[T]]) -> T:
     """Call, and where the receipt is not ours by the keys known here, look for newer ones and call once more."""
-    keys = request.app[KEYS]
     known = keys.keyring
     try:
         return await call()
@@ -123,7 +124,8 @@ async def _with_newest_keys(request: web.Request, call: Callable[[], Awaitable[T
     return await call()
 
 
-def _renewed(lease: Lease) -> dict[str, Any]:
+def renewed_body(lease: Lease) -> dict[str, Any]:
+    """Lay out what a renewal came to."""
     return {
         "lease": lease.lease,
         "expires_ms": lease.expires_ms,
@@ -133,10 +135,9 @@ def _renewed(lease: Lease) -> dict[str, Any]:
     }
 
 
-async def _acquire(request: web.Request) -> web.Response:
-    caller = caller_of(request)
-    body = await _ACQUIRE.read(request)
-    wanted = Acquire(
+def wanted_of(body: AcquireBody) -> Acquire:
+    """Tell what is wanted by the body of an acquire."""
+    return Acquire(
         user=body.user,
         client=body.client,
         request_id=body.request_id or "",
@@ -144,19 +145,24 @@ async def _acquire(request: web.Request) -> web.Response:
         addons=None if body.addons is None else tuple(dict.fromkeys(body.addons)),
         labels=body.labels or {},
     )
-    lease = await request.app[SEATS].acquire(caller, wanted)
+
+
+async def _acquire(request: web.Request) -> web.Response:
+    caller = caller_of(request)
+    body = await _ACQUIRE.read(request)
+    lease = await request.app[SEATS].acquire(caller, wanted_of(body))
     request.app[KEY_USED](caller.key_hash)
     proof = request.app[KEYS].prove(lease) if body.proof else None
-    return respond(request, _granted(lease, proof), 201 if lease.created else 200)
+    return respond(request, granted(lease, proof), 201 if lease.created else 200)
 
 
 async def _renew(request: web.Request) -> web.Response:
     caller = caller_of(request)
     body = await _RENEW.read(request)
     seats, name = request.app[SEATS], request.match_info["lease"]
-    lease = await _with_newest_keys(request, lambda: seats.renew(caller, name, body.receipt))
+    lease = await with_newest_keys(request.app[KEYS], lambda: seats.renew(caller, name, body.receipt))
     request.app[KEY_USED](caller.key_hash)
-    return respond(request, _renewed(lease))
+    return respond(request, renewed_body(lease))
 
 
 async def _release(request: web.Request) -> web.Response:
@@ -165,7 +171,7 @@ async def _release(request: web.Request) -> web.Response:
     if receipt is None:
         raise invalid("Seat-Receipt", "the header is missing")
     seats, name = request.app[SEATS], request.match_info["lease"]
-    await _with_newest_keys(request, lambda: seats.release(caller, name, receipt))
+    await with_newest_keys(request.app[KEYS], lambda: seats.release(caller, name, receipt))
     return web.Response(status=204)
 
 
@@ -194,7 +200,6 @@ def _measured(
     op: str, handler: Callable[[web.Request], Awaitable[web.Response]]
 ) -> Callable[[web.Request], Awaitable[web.Response]]:
     """Count and time the handler's answers, refusals included."""
-    seconds = REQUEST_SECONDS.labels(op)
 
     async def measured(request: web.Request) -> web.Response:
         began = time.perf_counter()
@@ -202,8 +207,7 @@ def _measured(
             answer = await handler(request)
         except Refusal as refusal:
             answer = refused(request, refusal)
-        REQUESTS.labels(op, answer.get(CODE, "ok")).inc()
-        seconds.observe(time.perf_counter() - began)
+        count_answer(op, answer.get(CODE, "ok"), began)
         return answer
 
     return measured

@@ -66,12 +66,12 @@ class Body(Generic[T]):
         try:
             return decoder.decode(raw)
         except msgspec.ValidationError as error:
-            raise _misfit(str(error)) from None
+            raise misfit(str(error)) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise invalid("body", f"is not well-formed {content_type}") from None
 
 
-def _misfit(message: str) -> Refusal:
+def misfit(message: str) -> Refusal:
     """Say which field does not fit, and why; the value itself is not repeated."""
     path = _PATH.search(message)
     named = _NAMED.search(message)
@@ -79,4 +79,6 @@ def _misfit(message: str) -> Refusal:
     reason = _PATH.sub("", message)
     if "matching regex" in reason:
         reason = "must be 1 to 128 characters of A-Z a-z 0-9 . _ @ : + -"
+    elif reason.startswith("Invalid value"):
+        reason = "is none of those that are known"
     return invalid(field, reason)

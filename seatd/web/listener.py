@@ -8,7 +8,7 @@ handlers (400), not by the router (404).  No handler lives here.
 import asyncio
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
@@ -66,8 +66,15 @@ def _why(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
 
 
-async def listen(stack: AsyncExitStack, app: web.Application, address: Address) -> str:
+async def listen(
+    stack: AsyncExitStack,
+    app: web.Application,
+    address: Address,
+    drain: Callable[[], Awaitable[None]] | None = None,
+) -> str:
     """Serve an application on an address until `stack` closes, which lets requests in flight end.
+
+    `drain` is awaited when nobody can connect any more and everybody is still served.
 
     Returns the URL it is served at; raises `SettingError` where the address is not to be had.
     """
@@ -85,6 +92,8 @@ async def listen(stack: AsyncExitStack, app: web.Application, address: Address) 
         )
     except OSError as error:
         raise SettingError(f"Cannot listen on {address}: {_why(error)}.") from None
+    if drain is not None:
+        stack.push_async_callback(drain)
     stack.callback(server.close)
     host, port = server.sockets[0].getsockname()[:2]
     return f"http://{Address(host, port)}"

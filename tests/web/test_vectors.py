@@ -10,7 +10,7 @@ import pytest
 
 from seatd.model import CODES, Refusal
 from seatd.seats.model import Lease
-from seatd.web.client import AcquireBody, RenewBody, _granted, _renewed
+from seatd.web.client import AcquireBody, RenewBody, granted, renewed_body
 from seatd.web.codec import encode
 from seatd.web.problems import problem
 
@@ -46,7 +46,7 @@ def test_replies_have_the_vectors_shape(file: str, vector: dict[str, Any]):
     fields = {name: body.get(name, "x") for name in ("tenant", "user", "client", "lease", "receipt")}
     times = {name: body[name] for name in ("expires_ms", "ttl_ms", "renew_after_ms")}
     lease = Lease(**known, **fields, **times, addons=tuple(body.get("addons", ())))
-    made = _granted(lease, body.get("proof")) if file == "acquire" else _renewed(lease)
+    made = granted(lease, body.get("proof")) if file == "acquire" else renewed_body(lease)
     assert list(made.items()) == list(body.items())
     assert encode(made, msgpack=True).hex() == vector["msgpack"]
     assert json.loads(encode(made, msgpack=False)) == body

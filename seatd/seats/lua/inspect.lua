@@ -1,10 +1,10 @@
 -- Purpose: read: how full tenants are, who sits, what a lease id or an add-on comes to.  Changes nothing
 --        but the clock's high-water mark.
 -- KEYS, ARGV: prelude.lua.  Operations: {tenant, "status"}; {tenant, "full"}; {tenant, "who", from rank, how many};
---        {tenant, "addon", key hash, lease, product}; {tenant, "standing", lease or "", user}
+--        {tenant, "addon", key hash, lease, product}; {tenant, "standing", lease or "", user}; {tenant, "key", key hash}
 -- Returns {"status", known 0|1, in_use, cap, policy version, now, learns until or 0} | {"standing", lease, user, start} | {"full", in_use, cap, refused in the
 --        minute that runs, ms that it still learns} | {"who", now, seats in both sets, {{user,
---        lease, client, granted, expires, kind, ended or ""}, ...}} | {"named", user} |
+--        lease, client, granted, expires, kind, ended or ""}, ...}} | {"named", user} | {"opens"} |
 --        addon_not_named | lease_gone reason | unauthorized | forbidden | unknown_tenant | learning until now
 
 local function standing(st, rec, expires)
@@ -83,6 +83,7 @@ local function inspect(op)
   if op[2] == 'standing' then return lease_of(st, op[3], op[4]) end
   if op[2] == 'full' then return full(st) end
   if op[2] == 'who' then return who(st, op[3], op[4]) end
+  if op[2] == 'key' then return key_refused(st, op[3]) or {'opens'} end
   return addon(st, op)
 end
 

@@ -96,6 +96,10 @@ end
 
 local function emit(event) emit_packed(cmsgpack.pack(event)) end
 
+-- What is published bears the name of the partition's meta key; who does not hear it misses nothing that it will not
+-- be told at the next renewal.
+local function tell(news) redis.call('PUBLISH', META, cmsgpack.pack(news)) end
+
 local function in_use(st)
   if not st.count then st.count = redis.call('ZCOUNT', st.s, '(' .. int(NOW - Q), '+inf') end
   return st.count

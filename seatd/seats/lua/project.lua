@@ -64,6 +64,7 @@ local function project(op)
       if #cuts > CUTS_MAX then table.remove(cuts, 1) end
     end
   end
+  if st.name then tell({'policy', op[2], term ~= st.term and 1 or 0}) end
   local packed, learn = cmsgpack.pack(cuts), learns_until(st, op)
   local learn_cap = learn and not unknown(st) and redis.call('HGET', st.t, 'learn_cap')
   redis.call('DEL', st.t, st.b)

@@ -35,6 +35,7 @@ local function revoke(op)
   if rec[START] > op[6] then return {'later', rec[START]} end
   if rec[ENDED] == '' then
     finish(st, user, rec, 'revoked', math.max(rec[GRANTED], math.min(NOW, expires)), expires)
+    tell({'ended', st.name, rec[LEASE], 'revoked'})
   end
   hold(st, user, op[7])
   if op[5] == 1 then

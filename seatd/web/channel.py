@@ -1,0 +1,347 @@
+"""One channel: a WebSocket over which leases are acquired, renewed and released, many frames under way at once.
+
+Decides how much a socket may have under way, when it is not read from, and when it is closed.  Answers come as they are
+ready, told apart by their id.  A socket that closes gives nothing back; who merely waited in line has left it.
+What a frame is made of is told by `frames`, whom pushes reach by `channels`.
+"""
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from functools import partial
+from typing import Any, Final
+
+from aiohttp import WSMsgType, web
+
+from seatd.model import Refusal, invalid
+from seatd.seats.model import Lease
+from seatd.seats.service import Seats
+from seatd.telemetry import count_answer, log
+from seatd.web import frames
+from seatd.web.channels import Channels
+from seatd.web.client import (
+    KEY_USED,
+    KEYS,
+    SEATS,
+    caller_of,
+    granted,
+    renewed_body,
+    wanted_of,
+    with_newest_keys,
+)
+from seatd.web.frames import AcquireFrame, LeaveFrame, MalformedFrameError, ReleaseFrame, RenewFrame
+from seatd.web.listener import add_routes
+from seatd.web.problems import problem
+from seatd.web.renewals import INTERNAL, Renewals
+
+CHANNELS: Final = web.AppKey("channels", Channels)
+
+UNDER_WAY_MAX: Final = 1_024
+"""Leases under way on one socket; it is read from again when some were answered.  Those who wait in line do not count."""
+WAITING_MAX: Final = 256
+"""Acquires that wait in line on one socket."""
+UNSENT_MAX: Final = 1024 * 1024
+"""Bytes that a socket's other end has not taken: beyond, it is dropped; beyond a quarter, it is not read from."""
+SLOW_S: Final = 10.0
+RATE_A_S: Final = 50_000
+RATE_WINDOW_S: Final = 0.1
+PAUSE_S: Final = 0.02
+CLOSE_S: Final = 2.0
+"""How long the other end may take to answer a close."""
+
+
+class Channel:
+    """One socket: reads frames, answers them."""
+
+    def __init__(
+        self, request: web.Request, transport: asyncio.Transport, socket: web.WebSocketResponse
+    ) -> None:
+        self.caller = caller_of(request)
+        self.heard_s = time.monotonic()
+        self.leases: dict[str, None] = {}
+        self._app = request.app
+        self._seats: Seats = request.app[SEATS]
+        self._channels = request.app[CHANNELS]
+        self._socket = socket
+        self._transport = transport
+        self._renewals = Renewals(self._seats, request.app[KEYS], self.caller)
+        self._under_way = 0
+        self._waiting: dict[int | str, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._window = (0.0, 0)
+        self._ended: tuple[int, str] | None = None
+
+    # -- reading ----------------------------------------------------------------------------------
+
+    async def serve(self) -> None:
+        """Serve until either end closes."""
+        self._channels.enter(self)
+        try:
+            while await self._one():
+                if self._crowded():
+                    await self._room()
+        finally:
+            self._channels.leave(self)
+            for task in [*self._waiting.values()]:
+                task.cancel()
+        code, why = self._ended or (1000, "")
+        await self._socket.close(code=code, message=why.encode())
+
+    async def _one(self) -> bool:
+        """Take one message; False where the socket is over."""
+        message = await self._socket.receive()
+        self.heard_s = time.monotonic()
+        if message.type is WSMsgType.BINARY:
+            return self._take(message.data)
+        if message.type is WSMsgType.TEXT:
+            self._ended = (frames.CLOSE_TEXT, "frames are binary")
+        elif message.type is WSMsgType.PING:
+            await self._socket.pong(message.data)
+            return True
+        return message.type is WSMsgType.PONG
+
+    def _take(self, raw: bytes) -> bool:
+        try:
+            frame = frames.decode(raw)
+        except MalformedFrameError as error:
+            if error.frame_id is None:
+                self._ended = (frames.CLOSE_MALFORMED, error.refusal.detail)
+                return False
+            self._refuse("frame", error.frame_id, error.refusal, time.perf_counter())
+            return True
+        if isinstance(frame, RenewFrame):
+            self._renew(frame)
+        elif isinstance(frame, ReleaseFrame):
+            self._begin(self._release(frame))
+        elif isinstance(frame, LeaveFrame):
+            self._leave(frame)
+        else:
+            self._acquire(frame)
+        return self._ended is None
+
+    def _crowded(self) -> bool:
+        """Whether the socket is not to be read from now: too much under way, too much unsent, too fast."""
+        since_s, taken = self._window
+        if self.heard_s - since_s >= RATE_WINDOW_S:
+            self._window = (self.heard_s, 0)
+        elif taken > RATE_A_S * RATE_WINDOW_S:
+            return True
+        return self._under_way >= UNDER_WAY_MAX or self._transport.get_write_buffer_size() > UNSENT_MAX // 4
+
+    async def _room(self) -> None:
+        """Wait until the socket may be read from again; drop it where its other end does not take its answers."""
+        slow_s = 0.0
+        while self._crowded() and not self._transport.is_closing():
+            await asyncio.sleep(PAUSE_S)
+            self.heard_s = time.monotonic()  # it may well have said something
+            slow_s = slow_s + PAUSE_S if self._transport.get_write_buffer_size() > UNSENT_MAX // 4 else 0.0
+            if slow_s > SLOW_S:
+                self._drop_slow()
+
+    # -- writing ----------------------------------------------------------------------------------
+
+    def send(self, message: bytes) -> None:
+        """Send a whole message; never waits.  An other end that takes nothing is dropped."""
+        transport = self._transport
+        if transport.is_closing():
+            return
+        transport.write(message)
+        if transport.get_write_buffer_size() > UNSENT_MAX:
+            self._drop_slow()
+
+    def _drop_slow(self) -> None:
+        log.info("channel dropped", why="slow", tenant=self.caller.tenant)
+        self.abort()
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        self._transport.abort()
+
+    def end(self, code: int, why: str) -> None:
+        """Close, saying why."""
+        if self._ended is None:
+            self._ended = (code, why)
+            self._begin(self._close(code, why))
+
+    async def _close(self, code: int, why: str) -> None:
+        await self._socket.close(code=code, message=why.encode())
+
+    def _answer(self, op: str, frame_id: int | str, ok: Any, began_s: float) -> None:
+        self.send(frames.answer(frame_id, ok))
+        count_answer(op, "ok", began_s)
+
+    def _refuse(self, op: str, frame_id: int | str, refusal: Refusal, began_s: float) -> None:
+        self.send(frames.refusal(frame_id, refusal))
+        count_answer(op, refusal.code, began_s)
+        self._check_key(refusal.code)
+
+    def _check_key(self, code: str) -> None:
+        if code in ("unauthorized", "forbidden"):
+            self.end(frames.CLOSE_KEY, code)
+
+    def _begin(self, doing: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(doing)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _count(self, leases: int) -> None:
+        self._under_way += leases
+        since_s, taken = self._window
+        self._window = (since_s, taken + leases)
+
+    # -- renew ------------------------------------------------------------------------------------
+
+    def _renew(self, frame: RenewFrame) -> None:
+        began_s = time.perf_counter()
+        if frame.leases is not None:
+            self._renew_many(frame.id, frame.leases, began_s)
+        elif frame.lease is not None and frame.receipt is not None:
+            self._count(1)
+            self._renewals.begin(
+                frame.lease, frame.receipt, partial(self._renewed, frame.id, frame.lease, began_s)
+            )
+
+    def _renewed(self, frame_id: int | str, lease: str, began_s: float, renewed: Lease | Refusal) -> None:
+        self._under_way -= 1
+        if isinstance(renewed, Refusal):
+            self._lost(lease, renewed)
+            self._refuse("renew", frame_id, renewed, began_s)
+            return
+        self._used()
+        self._channels.hold(self, lease)
+        self._answer("renew", frame_id, renewed_body(renewed), began_s)
+
+    def _renew_many(self, frame_id: int | str, leases: list[tuple[str, str]], began_s: float) -> None:
+        items: list[Any] = [None] * len(leases)
+        left = len(leases)
+        self._count(left)
+        if not left:
+            self.send(frames.answer(frame_id, items))
+
+        def done(at: int, renewed: Lease | Refusal) -> None:
+            nonlocal left
+            items[at] = self._item(leases[at][0], renewed, began_s)
+            left -= 1
+            self._under_way -= 1
+            if not left:
+                self.send(frames.answer(frame_id, items))
+                for item in items:
+                    self._check_key(item.get("error", {}).get("code", ""))
+
+        for at, (lease, receipt) in enumerate(leases):
+            self._renewals.begin(lease, receipt, partial(done, at))
+
+    def _item(self, lease: str, renewed: Lease | Refusal, began_s: float) -> dict[str, Any]:
+        """Lay out what became of one lease of a list."""
+        if isinstance(renewed, Refusal):
+            self._lost(lease, renewed)
+            count_answer("renew", renewed.code, began_s)
+            return {"error": problem(renewed)}
+        self._used()
+        self._channels.hold(self, lease)
+        count_answer("renew", "ok", began_s)
+        return renewed_body(renewed)
+
+    def _lost(self, lease: str, refusal: Refusal) -> None:
+        if refusal.code == "lease_gone":
+            self._channels.let_go(self, lease)
+
+    # -- acquire and release ----------------------------------------------------------------------
+
+    def _acquire(self, frame: AcquireFrame) -> None:
+        began_s = time.perf_counter()
+        if not getattr(frame, "wait_ms", 0):
+            self._count(1)
+            self._begin(self._acquired(frame, began_s)).add_done_callback(self._one_less)
+        elif frame.id in self._waiting:
+            self._refuse("acquire", frame.id, invalid("id", "another acquire waits under it"), began_s)
+        elif len(self._waiting) >= WAITING_MAX:
+            refusal = Refusal("busy", "Too many wait in line on this channel.", retry_after_ms=1_000)
+            self._refuse("acquire", frame.id, refusal, began_s)
+        else:
+            task = self._begin(self._acquired(frame, began_s))
+            self._waiting[frame.id] = task
+            task.add_done_callback(lambda _: self._waiting.pop(frame.id, None))
+
+    def _leave(self, frame: LeaveFrame) -> None:
+        """Let an acquire give up its place; one that was answered already stays as it was answered."""
+        waiting = self._waiting.get(frame.of)
+        if waiting is not None:
+            waiting.cancel()
+        self.send(frames.answer(frame.id, {}))
+
+    def _one_less(self, _: object) -> None:
+        self._under_way -= 1
+
+    async def _acquired(self, frame: AcquireFrame, began_s: float) -> None:
+        try:
+            lease = await self._seats.acquire(self.caller, wanted_of(frame))
+        except Refusal as refusal:
+            self._refuse("acquire", frame.id, refusal, began_s)
+            return
+        except Exception:  # noqa: BLE001 - whatever it was, the caller gets an answer and we the trace
+            self._failed("acquire", frame.id, began_s)
+            return
+        self._used()
+        self._channels.hold(self, lease.lease)
+        proof = self._app[KEYS].prove(lease) if frame.proof else None
+        self._answer("acquire", frame.id, granted(lease, proof), began_s)
+
+    async def _release(self, frame: ReleaseFrame) -> None:
+        began_s = time.perf_counter()
+        seats, caller = self._seats, self.caller
+        self._count(1)
+        try:
+            await with_newest_keys(self._app[KEYS], lambda: seats.release(caller, frame.lease, frame.receipt))
+        except Refusal as refusal:
+            self._refuse("release", frame.id, refusal, began_s)
+        except Exception:  # noqa: BLE001 - see above
+            self._failed("release", frame.id, began_s)
+        else:
+            self._channels.let_go(self, frame.lease)
+            self._answer("release", frame.id, {}, began_s)
+        finally:
+            self._under_way -= 1
+
+    def _failed(self, op: str, frame_id: int | str, began_s: float) -> None:
+        log.exception("frame failed", op=op)
+        self._refuse(op, frame_id, Refusal("internal", INTERNAL), began_s)
+
+    def _used(self) -> None:
+        self._app[KEY_USED](self.caller.key_hash)
+
+
+async def _channel(request: web.Request) -> web.WebSocketResponse:
+    caller = caller_of(request)
+    channels = request.app[CHANNELS]
+    socket = web.WebSocketResponse(
+        protocols=(frames.SUBPROTOCOL,),
+        autoping=False,
+        compress=False,
+        max_msg_size=frames.FRAME_MAX,
+        timeout=CLOSE_S,
+    )
+    _check_handshake(request, socket)
+    channels.refuse_more()
+    await channels.admit(caller)
+    channels.refuse_more()  # many may have come meanwhile
+    await socket.prepare(request)
+    request.app[KEY_USED](caller.key_hash)
+    if request.transport is not None:  # it may have closed while the handshake was written
+        await Channel(request, request.transport, socket).serve()
+    return socket
+
+
+def _check_handshake(request: web.Request, socket: web.WebSocketResponse) -> None:
+    offered = request.headers.get("Sec-WebSocket-Protocol", "")
+    if frames.SUBPROTOCOL not in [each.strip() for each in offered.split(",")]:
+        raise invalid("Sec-WebSocket-Protocol", f"must offer {frames.SUBPROTOCOL}")
+    if not socket.can_prepare(request):
+        raise invalid("Upgrade", "must be a WebSocket handshake (RFC 6455, version 13)")
+
+
+def add_channel(app: web.Application, channels: Channels) -> None:
+    """Mount the channel on the public listener's application."""
+    app[CHANNELS] = channels
+    add_routes(app, [web.get("/v1/channel", _channel)])
