@@ -6,12 +6,13 @@ Amounts come from the server as text and are printed as they came: nothing is re
 import os
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 
 from seatd.catalogue.pricelist import PriceList, PriceListError
 from seatd.cli.client import Api, path, speaks_api
+from seatd.cli.inquiries import advise, peak, preview, what_if
 from seatd.cli.output import Output, instant
 from seatd.cli.rate import rate, read_price_list
 
@@ -23,7 +24,8 @@ def billing() -> None:
     """Price lists, months, charges and usage."""
 
 
-billing.add_command(rate)
+for question in (advise, peak, preview, rate, what_if):
+    billing.add_command(question)
 
 
 @billing.group()
@@ -81,27 +83,6 @@ def list_(api: Api, out: Output) -> None:
     ]
     columns = ["Version", "Valid from", "Currency", "Products#", "Added"]
     out.answer(items, lambda: out.table(columns, rows, empty="There is no price list."))
-
-
-@billing.command(epilog="\b\nExample:\n  seatd billing preview 2026-03")
-@click.argument("month", metavar="YYYY-MM")
-@speaks_api
-def preview(month: str, api: Api, out: Output) -> None:
-    """Show what an open month comes to by now, a line a tenant, and what is open about it."""
-    body = api.call("GET", path("billing", month)).body
-    out.answer(body, lambda: _draw(body, out))
-
-
-def _draw(body: dict[str, Any], out: Output) -> None:
-    currency = body["currency"]
-    rows = [(each["tenant"], each["net"], each["vat"], each["gross"]) for each in body["tenants"]]
-    if len(rows) > 1:
-        rows.append(("all", body["net"], body["vat"], body["gross"]))
-    columns = ["Tenant", f"Net {currency}#", f"VAT {currency}#", f"Gross {currency}#"]
-    out.say(f"{body['period']} ({body['status']}), price list {body['price_list']}, {body['timezone']}")
-    out.table(columns, rows, empty="Nobody had a tariff or a seat in this month.")
-    for question in body["questions"]:
-        out.say(f"Open: {question['detail']}")
 
 
 @billing.command(

@@ -87,3 +87,36 @@ def test_nobody_answers() -> None:
     failed = CliRunner().invoke(main, ["billing", "preview", "2026-03"], env=environ)
     assert (failed.exit_code, failed.stdout) == (1, "")
     assert failed.stderr.startswith("Error: No seatd answers at http://127.0.0.1:1")
+
+
+def test_questions_about_a_month(server: SeatdProcess, tmp_path: Path) -> None:
+    assert run(server, "prices", "add", str(PRICES)).exit_code == 0
+    key = server.tenant("asks", tariff="team", seats=3)
+    period = _period(server.admin("GET", "/v1/audit?limit=1").body["items"][0]["at_ms"])
+    for number in range(2):
+        body = {"user": f"u{number}", "client": "desk"}
+        assert server.client("POST", "/v1/leases", body, key=key).status == 201
+    told = json.loads(run(server, "preview", "--tenant", "asks", "--json").stdout)
+    assert [(each["to_date"], each["projected"]) for each in told["tenants"]] == [("117.00", "117.00")]
+    assert "+117.00  Team is new: 3 booked at the most." in run(server, "preview", "--tenant", "asks").stdout
+    assert "asks: +117.00" in run(server, "preview", period).stdout
+
+    assert run(server, "advise", "--tenant", "nobody").exit_code == 1
+    for _ in range(40):
+        advice = json.loads(run(server, "advise", "--tenant", "asks", "--json").stdout)
+        if advice["peak"] == 2:
+            break
+    assert (advice["as_it_is"], advice["team"], advice["agent"]) == ("117.00", "78.00", "98.00")
+    assert advice["seats"][-1] == {"seats": 1, "net": "39.00", "refused": 1}
+    shown = run(server, "advise", "--tenant", "asks").stdout
+    assert "Team with 2 seats, as the peak wanted" in shown
+
+    witnesses = run(server, "peak", "--tenant", "asks").stdout
+    assert "2 sat at" in witnesses
+    assert "u0" not in witnesses
+    assert "u0" in run(server, "peak", "--tenant", "asks", "--names").stdout
+
+    supposed = run(server, "what-if", period, "--months", "1", "--quantity", "team=1", "--tenant", "asks")
+    assert "117.00 EUR  39.00 EUR" in " ".join(supposed.stdout.split()).replace("EUR ", "EUR  ")
+    assert run(server, "what-if", period, "--quantity", "team").exit_code == 2
+    assert run(server, "what-if", period, "--price-list", str(tmp_path / "none")).exit_code == 2
