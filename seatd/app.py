@@ -26,13 +26,15 @@ from seatd.accounts.base import wall_clock_ms
 from seatd.accounts.receipt_keys import SECRET_BYTES_MIN, WrongSecretError
 from seatd.accounts.service import Accounts
 from seatd.accounts.tokens import make as make_key
-from seatd.config import SettingError, Settings, checked
+from seatd.config import SENTINEL_SCHEME, SettingError, Settings, checked
 from seatd.database import migrations
 from seatd.database.engine import make_engine, reading
 from seatd.embedded import EmbeddedStore
 from seatd.flows import demo, lost_leases
 from seatd.flows.burials import Burials
 from seatd.flows.epochs import Epochs, Trust
+from seatd.flows.failover import Failovers
+from seatd.flows.inquiries import Inquiries
 from seatd.flows.keyring import Keys
 from seatd.flows.keys_used import KeysUsed
 from seatd.flows.months import Months
@@ -43,13 +45,14 @@ from seatd.model import Refusal, Scope
 from seatd.seats.batch import Batcher
 from seatd.seats.news import Subscription
 from seatd.seats.service import Seats
-from seatd.seats.store import Store, StoreAwayError, StoreOptions, connect
+from seatd.seats.store import Store, StoreAwayError, StoreOptions, connect, watchers
 from seatd.telemetry import configure_logging, log
 from seatd.usage import cursors
 from seatd.usage.recorder import Recorder
 from seatd.web import client
 from seatd.web.admin import add_admin_routes
 from seatd.web.billing import add_billing_routes
+from seatd.web.billing_inquiries import add_inquiry_routes
 from seatd.web.channel import add_channel
 from seatd.web.channels import Channels
 from seatd.web.listener import listen
@@ -175,7 +178,7 @@ async def _compose(
     ]
     trust = Trust(settings.data / "hwm", embedded.loaded_whole if embedded else None)
     partitions = Epochs(engine, store, trust)
-    burials = Burials(accounts, settings.w_ms + settings.q_ms)
+    burials = Burials(accounts, store.partition_of, settings.w_ms + settings.q_ms)
     keys = await _keys(accounts, store, settings)
     seats = Seats(
         store,
@@ -214,6 +217,7 @@ async def _compose(
         "receipt keys": keys.follow_for_ever,
         "record": lambda: recorder.run_for_ever(settings.recorder_every_ms),
     }
+    loops |= _after_failovers(url, store, options)
     for name, loop in loops.items():
         await stack.enter_async_context(_kept_going(name, loop))
     stack.push_async_callback(recorder.close, DRAIN_MS)
@@ -230,9 +234,19 @@ async def _compose(
     add_receipt_key_routes(house, keys)
     add_usage_routes(house)
     add_billing_routes(house, months, price_lists)
+    add_inquiry_routes(house, Inquiries(engine, months))
     add_ops_routes(house, _probes(seats, store, projector))
     internal = await listen(stack, house, settings.internal_listen)
     return Running(public, internal)
+
+
+def _after_failovers(
+    url: str, store: Store, options: StoreOptions
+) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
+    if not url.startswith(SENTINEL_SCHEME):
+        return {}
+    failovers = Failovers(store, watchers(url, options), options, range(options.partitions))
+    return {"failover": failovers.close_earlier_for_ever}
 
 
 def _probes(seats: Seats, store: Store, projector: Projector) -> Probes:

@@ -50,10 +50,11 @@ class Projection(UseCases):
             await outbox.done(connection, [row.id for row in done])
             await tombstones.acknowledge_ttls(connection, {row.tenant for row in done}, self.clock())
 
-    async def bury(self, burials: Iterable[Burial]) -> None:
-        """Write tombstones in one transaction."""
+    async def bury(self, burials: Iterable[Burial]) -> dict[int, int]:
+        """Write tombstones in one transaction; gives the epoch of each partition at that time."""
         async with writing(self.engine) as connection:
             await tombstones.bury(connection, burials, self.clock())
+            return await tombstones.epochs(connection)
 
     async def tidy(self, margin_ms: int) -> None:
         """Drop tombstones that no longer matter; let the longest ttl fall where no such lease runs any more."""

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from seatd.accounts import people
 from seatd.database.engine import inserting
-from seatd.database.schema import outbox, tenants
+from seatd.database.schema import outbox, partitions, tenants
 from seatd.database.schema import people as people_table
 from seatd.database.schema import tombstones as table
 from seatd.model import TTL_MS_MAX, Tombstone
@@ -59,6 +59,12 @@ async def bury(connection: AsyncConnection, burials: Iterable[Burial], now_ms: i
     }
     statement = insertion.on_conflict_do_update(index_elements=["tenant", "person"], set_=changes)
     await connection.execute(statement, rows)
+
+
+async def epochs(connection: AsyncConnection) -> dict[int, int]:
+    """Tell the newest epoch of each partition; no later one begins before this transaction ends."""
+    query = select(partitions.c.partition, partitions.c.epoch).with_for_update(read=True)
+    return {row.partition: row.epoch for row in await connection.execute(query)}
 
 
 async def standing(connection: AsyncConnection, tenant: str, now_ms: int) -> tuple[Tombstone, ...]:

@@ -6,6 +6,7 @@ without, and its seat is free only when nobody can come back with the receipt.
 
 import asyncio
 import time
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from seatd.accounts.service import Accounts
@@ -23,19 +24,23 @@ TIDY_EVERY_S: Final = 60.0
 class Burials:
     """Gathers burials while a transaction is under way, as the batcher does with operations."""
 
-    def __init__(self, accounts: Accounts, margin_ms: int) -> None:
+    def __init__(self, accounts: Accounts, partition_of: Callable[[str], int], margin_ms: int) -> None:
         """Take `margin_ms`, what is waited beyond a longer ttl before the longest one falls."""
+        self._partition_of = partition_of
         self._accounts = accounts
         self._margin_ms = margin_ms
-        self._waiting: list[tuple[Burial, asyncio.Future[bool]]] = []
+        self._waiting: list[tuple[Burial, asyncio.Future[int]]] = []
         self._writer: asyncio.Task[None] | None = None
         self._away_until = 0.0
 
-    async def bury(self, tenant: str, user: str, start_ms: int, reason: str) -> bool:
-        """Write a tombstone; True once it is committed, False where that does not come about in time."""
+    async def bury(self, tenant: str, user: str, start_ms: int, reason: str) -> int:
+        """Write a tombstone; gives the epoch in which it was committed, 0 where that does not come about in time.
+
+        No later epoch had been begun then: whoever reads a tenant's policy for one finds the tombstone.
+        """
         if time.monotonic() < self._away_until or len(self._waiting) >= WAITING_MAX:
-            return False
-        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+            return 0
+        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiting.append((Burial(tenant, user, start_ms, reason), done))
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write(), name="tombstones")
@@ -43,24 +48,22 @@ class Burials:
             async with asyncio.timeout(WAIT_S):
                 return await asyncio.shield(done)
         except TimeoutError:
-            return False
+            return 0
 
     async def _write(self) -> None:
         while self._waiting:
             lot, self._waiting = self._waiting[:BATCH_MAX], self._waiting[BATCH_MAX:]
+            epochs: Mapping[int, int] = {}
             try:
-                await self._accounts.bury([burial for burial, _ in lot])
-                written = True
+                epochs = await self._accounts.bury([burial for burial, _ in lot])
             except Refusal as refusal:
                 log.warning("tombstones not written", code=refusal.code, count=len(lot))
                 self._away_until = time.monotonic() + AWAY_S
-                written = False
             except Exception:  # noqa: BLE001 - who waits gets an answer
                 log.exception("tombstones failed")
-                written = False
-            for _, done in lot:
+            for burial, done in lot:
                 if not done.done():
-                    done.set_result(written)
+                    done.set_result(epochs.get(self._partition_of(burial.tenant), 0))
 
     async def tidy_for_ever(self) -> None:
         """Drop what no longer matters now and then, until cancelled."""

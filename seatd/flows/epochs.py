@@ -93,6 +93,7 @@ class Epochs:
         Raises `Refusal` `store_unavailable` where the store or SQL is away: nothing can be served from a partition
         without an epoch.
         """
+        self._store.doubt()  # another node may be the primary by now
         try:
             state = await self._store.look(partition)
             if state.known and state.epoch != stepped:

@@ -25,7 +25,8 @@ class Projector:
     """Projects policies: one tenant on demand, all that are due in a loop.
 
     `database_up` tells whether SQL answered the loop when it last asked.  Who sets `everything` has every tenant
-    projected once: after an epoch was opened, so that what learns is known before somebody comes.
+    projected once: after an epoch was opened, so that what learns is known before somebody comes; and at a start, for
+    whoever opened one may have died before all was projected.
     """
 
     def __init__(self, accounts: Accounts, seats: Seats, tenant_scoped: TenantScoped) -> None:
@@ -33,7 +34,7 @@ class Projector:
         self._seats = seats
         self._tenant_scoped = tenant_scoped
         self.database_up = False
-        self.everything = False
+        self.everything = True
 
     async def project(self, tenant: str) -> bool:
         """Put a tenant's policy of now into force; False where there is no such tenant.

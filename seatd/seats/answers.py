@@ -28,7 +28,6 @@ def _refusals() -> Mapping[str, Callable[[Answer], Refusal]]:
         "conflict": _own_lease_ended,
         "stream_full": lambda _: store_unavailable(),
         "learning": lambda a: Refusal("learning", retry_after_ms=max(a[1] - a[2], 1)),
-        "earlier": lambda _: store_unavailable(),
         "busy": lambda _: Refusal("busy", retry_after_ms=RETRY_AFTER_MS),
         "not_found": lambda _: Refusal("not_found"),
         "unknown_tenant": lambda _: Refusal("unauthorized"),

@@ -55,6 +55,10 @@ class Batcher:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._flusher
 
+    def doubt(self) -> None:
+        """Take a new connection for the next batch: the node may not be the primary any more."""
+        self._store.doubt()
+
     async def submit(self, verb: str, operation: Operation) -> Answer:
         """Send an operation with the next batch and await its answer; raises what `offer` and its future raise."""
         return await self.offer(verb, operation)

@@ -31,6 +31,10 @@ SWEEP_TENANTS: Final = 64
 SWEEP_LEASES: Final = 256
 REVOKE_TRIES: Final = 3
 OPEN_TRIES: Final = 4
+AGREE_TRIES: Final = 10
+AGREE_WITHIN_S: Final = 0.5
+AGREE_PAUSE_S: Final = 0.1
+AGREE_FORGET_S: Final = 10.0
 ADD_AGAIN: Final = 256
 UNKNOWN_FOR_S: Final = 2.0
 UNKNOWN_MAX: Final = 4_096
@@ -42,8 +46,9 @@ OpenEpoch = Callable[[int, int], Awaitable[None]]
 (0: it did not); raises `Refusal` where the account plane cannot be asked."""
 Committed = Callable[[int], Awaitable[tuple[int, int]]]
 """Tell up to which epoch and number the events of a partition are in the ledger."""
-Bury = Callable[[str, str, int, str], Awaitable[bool]]
-"""Write a tombstone (tenant, user, start, reason) to SQL; False where it could not be written in time."""
+Bury = Callable[[str, str, int, str], Awaitable[int]]
+"""Write a tombstone (tenant, user, start, reason) to SQL; gives the epoch that SQL knows then, 0 where it could not be
+written in time."""
 
 Renewing = tuple[Receipt, asyncio.Future[Answer]]
 """A renewal under way: by which receipt, and what the script will answer."""
@@ -101,6 +106,7 @@ class Seats:
         self._generations: dict[int, int] = dict.fromkeys(self._opening, 0)
         self._projecting: dict[str, asyncio.Task[bool]] = {}
         self._unknown: dict[str, float] = {}
+        self._differs_since: dict[int, float] = {}
 
     # -- for clients ------------------------------------------------------------------------------
 
@@ -152,9 +158,12 @@ class Seats:
     async def release(self, caller: Caller, lease: str, receipt_text: str) -> bool:
         """Give a seat back; True where that ended or freed something.  A lost lease is no error."""
         held = unseal(self.keyring, receipt_text, tenant=caller.tenant, lease=lease)
-        buried = await self._bury(caller.tenant, held.user, held.start_ms, "released")
-        operation = (caller.tenant, caller.key_hash, lease, held.user, held.start_ms, int(buried))
-        return bool((await self._answer("release", operation))[1])
+
+        async def buried() -> Operation:
+            epoch = await self._bury(caller.tenant, held.user, held.start_ms, "released")
+            return (caller.tenant, caller.key_hash, lease, held.user, held.start_ms, epoch)
+
+        return bool((await self._agreed("release", caller.tenant, buried))[1])
 
     async def addon_user(self, caller: Caller, lease: str, product: str) -> str:
         """Tell whose lease it is, where that user is named for the add-on; else raises `Refusal`."""
@@ -199,6 +208,10 @@ class Seats:
         Raises `Refusal` `store_unavailable` where the store is away, or began anew since the policy was read.
         """
         answer = await self._answer("project", policy_operation(policy))
+        if answer[0] == "earlier":  # it is to be read again
+            await self._find_out(policy.tenant, answer[1])
+            raise store_unavailable()
+        self._differs_since.pop(self.partition_of(policy.tenant), None)
         self._unknown.pop(policy.tenant, None)
         return bool(answer[1])
 
@@ -229,11 +242,15 @@ class Seats:
         """Bury the lease's receipts, then end it; again where its holder acquired anew in between."""
         standing = await self._answer("inspect", (tenant, "standing", lease, user))
         user, start_ms = standing[2], standing[3]
-        for _ in range(REVOKE_TRIES):
-            if not await self._bury(tenant, user, start_ms, "revoked"):
+
+        async def buried() -> Operation:
+            epoch = await self._bury(tenant, user, start_ms, "revoked")
+            if not epoch:
                 raise Refusal("database_unavailable", retry_after_ms=RETRY_AFTER_MS)
-            operation = (tenant, lease, user, kind, int(force), start_ms, hold_ms)
-            answer = await self._answer("revoke", operation)
+            return (tenant, lease, user, kind, int(force), start_ms, hold_ms, epoch)
+
+        for _ in range(REVOKE_TRIES):
+            answer = await self._agreed("revoke", tenant, buried)
             if answer[0] != "later":
                 return answer
             start_ms = answer[1]
@@ -290,6 +307,28 @@ class Seats:
         if refuse is None or (verb == "inspect" and answer[0] == "addon_not_named"):
             return answer
         raise refuse(answer)
+
+    async def _agreed(self, verb: str, tenant: str, make: Callable[[], Awaitable[Operation]]) -> Answer:
+        """Submit what SQL decided in an epoch, and anew while the store is in another: one of the two is behind."""
+        for _ in range(AGREE_TRIES):
+            answer = await self._answer(verb, await make())
+            if answer[0] != "earlier":
+                self._differs_since.pop(self.partition_of(tenant), None)
+                return answer
+            await self._find_out(tenant, answer[1])
+        raise store_unavailable()
+
+    async def _find_out(self, tenant: str, epoch: int) -> None:
+        """Look for another primary; where there is none, a number was taken for an epoch that never came: open one."""
+        batcher = self._batchers[self.partition_of(tenant)]
+        batcher.doubt()
+        now, since = time.monotonic(), self._differs_since.get(batcher.partition, 0.0)
+        if not AGREE_WITHIN_S < now - since < AGREE_FORGET_S:
+            self._differs_since[batcher.partition] = since if now - since < AGREE_FORGET_S else now
+            await asyncio.sleep(AGREE_PAUSE_S)
+            return
+        self._differs_since.pop(batcher.partition, None)
+        await self._open(batcher.partition, self._generations[batcher.partition], epoch)
 
     async def _opened(self, batcher: Batcher, verb: str, operation: tuple[Any, ...]) -> Answer:
         """Submit; where the store is not the one that is known, have an epoch opened and submit once more."""

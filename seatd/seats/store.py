@@ -289,9 +289,9 @@ class Store:
         """Go on with the epoch `seen` on this store, which provably lost nothing."""
         return await self._open(partition, "know", seen, 0)
 
-    async def close_epoch(self, partition: int, before: int) -> None:
-        """Have the store answer nothing more, if it is in an epoch before that one: another node serves now."""
-        await self._open(partition, "close", 0, before)
+    async def close_epoch(self, partition: int, before: int) -> bool:
+        """Have this node answer nothing more, if it is in an epoch before that one; tell if that was new."""
+        return (await self._open(partition, "close", 0, before)).known
 
     async def _open(self, partition: int, what: str, seen: int, epoch: int) -> PartitionState:
         key = self.partition_keys(partition)[0]

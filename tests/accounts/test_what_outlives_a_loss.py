@@ -7,6 +7,7 @@ from seatd.accounts.service import Accounts
 from seatd.accounts.tombstones import KEPT_MS, Burial
 from seatd.database.engine import reading, writing
 from seatd.database.schema import partitions, people, tenants, tombstones
+from seatd.flows.epochs import next_epoch
 from seatd.model import Policy, Tariff, Tombstone
 from tests.accounts.conftest import START_MS, Clock
 
@@ -84,6 +85,12 @@ async def test_of_two_tombstones_the_later_start_stands(accounts: Accounts, engi
     async with reading(engine) as connection:
         known = set((await connection.execute(select(people.c.person))).scalars())
         assert set((await connection.execute(select(tombstones.c.person))).scalars()) <= known  # no names
+
+
+async def test_who_buries_is_told_the_epoch(accounts: Accounts, engine: AsyncEngine, acme: str):
+    assert await accounts.bury([Burial(acme, "ana", 5, "released")]) == {}  # SQL has never seen a partition
+    assert await next_epoch(engine, 0, 6) == 7
+    assert await accounts.bury([Burial(acme, "ana", 6, "released")]) == {0: 7}
 
 
 async def test_a_tombstone_is_kept_as_long_as_it_matters(accounts: Accounts, acme: str, clock: Clock):

@@ -73,10 +73,10 @@ class House:
         self.epoch += 1
         await self.reads.open_epoch(partition, seen.epoch, self.epoch)
 
-    async def bury(self, _tenant: str, user: str, start_ms: int, reason: str) -> bool:
+    async def bury(self, _tenant: str, user: str, start_ms: int, reason: str) -> int:
         if self.buries:
             self.tombstones[user] = Tombstone(user, start_ms, reason)
-        return self.buries
+        return self.epoch if self.buries else 0
 
     def lose(self) -> None:
         """The store comes back empty."""

@@ -56,6 +56,7 @@ class Plane:
     projected: list[str] = field(default_factory=list)
     opened: list[int] = field(default_factory=list)
     buries: bool = True
+    epoch: int = 1
 
     async def acquire(self, user: str, client: str = "pc1", tenant: str = "acme", **wanted: Any) -> Lease:
         """Acquire with the tenant's key."""
@@ -90,10 +91,11 @@ async def plane(server: ValkeyServer, *accounts: Policy, **options: Any) -> Asyn
 
     async def open_epoch(partition: int, stepped: int) -> None:
         made.opened.append(partition)
-        await reads.open_epoch(partition, (await reads.look(partition)).epoch, 1 + bool(stepped))
+        seen = (await reads.look(partition)).epoch
+        made.epoch = (await reads.open_epoch(partition, seen, 1 + bool(stepped))).epoch
 
-    async def bury(*_: object) -> bool:
-        return made.buries
+    async def bury(*_: object) -> int:
+        return made.epoch if made.buries else 0
 
     async with Batcher(watched, 0) as batcher:
         seats = Seats(

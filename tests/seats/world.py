@@ -21,7 +21,7 @@ T0 = 1_800_000_000_000
 Q = 500
 STOPPED = StoreOptions(q_ms=Q, clock_offset_ms=-3_000_000_000_000, timeout_ms=20_000)
 Call = tuple[str, list[Any]]
-BESIDE = {"renew": ("desk", "team", 1, 1), "release": (1,)}
+BESIDE = {"renew": ("desk", "team", 1, 1), "release": (7,)}
 
 
 class World:
@@ -88,7 +88,7 @@ class World:
             return policy_operation(op)
         # What only matters while a tenant learns, or where no tombstone could be written, stays aside here.
         if verb == "revoke":
-            return (*op[:5], 1 << 53, op[5])
+            return (*op[:5], 1 << 53, op[5], 7)
         return (*op, *BESIDE.get(verb, ()))
 
     def _compare(self, verb: str, op: Any, reply: Any) -> None:

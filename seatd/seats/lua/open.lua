@@ -4,15 +4,16 @@
 -- ARGV   1 offset_ms of the clock (tests), 2 what to do: "look", "open", "know" or "close", 3 the epoch that was seen
 --        when the caller looked, 4 for "open" the number of the new epoch, from SQL; for "close" that of the one
 --        which another node is in: nothing is done unless this one is in an earlier
--- Returns {epoch that is open now or 0, 1 where this store is known, hwm}.  Whoever saw another epoch than the
+-- Returns {epoch that is open now or 0, 1 where this store is known ("close": was, until now), hwm}.  Whoever saw another epoch than the
 --        one that stands was overtaken, and nothing is done.
 
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'hwm', 'id')
 local epoch, hwm = tonumber(meta[1] or 0), tonumber(meta[2] or 0)
 local known = epoch > 0 and meta[3] == identity()
 if ARGV[2] == 'close' then
-  if known and epoch < tonumber(ARGV[4]) then redis.call('HDEL', KEYS[1], 'id') end
-  return {epoch, 0, hwm}
+  local closes = known and epoch < tonumber(ARGV[4])
+  if closes then redis.call('HDEL', KEYS[1], 'id') end
+  return {epoch, closes and 1 or 0, hwm}
 end
 if ARGV[2] == 'look' or epoch ~= tonumber(ARGV[3]) then return {epoch, known and 1 or 0, hwm} end
 

@@ -67,6 +67,9 @@ local function tenant_at(i)
   return st
 end
 
+-- What SQL decided in another epoch than this one: its caller asks there again, and finds the primary of now.
+local function other_epoch(epoch) return epoch > 0 and epoch ~= tonumber(EPOCH) end
+
 local function unknown(st) return not st.name or st.stale end
 
 -- nil where the key opens the client routes of this tenant, else the refusal.

@@ -6,8 +6,9 @@
 --        version of the latest change that ended every lease or 0, its reason, longest ttl that may still
 --        run (0: the tenant does not learn), {user, start, reason, ...} tombstones, the epoch that SQL knew
 --        when all this was read or 0}
--- Returns {"projected", 1}, {"projected", 0} where a newer version stands, or {"earlier"} where this was read before the
---        epoch was opened: whether the tenant learns, and which receipts are void, is to be read again.
+-- Returns {"projected", 1}, {"projected", 0} where a newer version stands, or {"earlier", epoch} where this was read before
+--        the epoch was opened (whether the tenant learns, and which receipts are void, is to be read again), or after a
+--        later one was: then another node is the primary, and what only this one hears is not in force.
 
 local CUTS_MAX = 64
 local CHUNK = 1000
@@ -52,8 +53,9 @@ end
 
 local function project(op)
   local st = tenant_at(op[1])
+  if op[17] > tonumber(EPOCH) then return {'earlier', tonumber(EPOCH)} end
   if st.version and not st.stale and st.version >= op[3] then return {'projected', 0} end
-  if unknown(st) and op[17] > 0 and op[17] < tonumber(EPOCH) then return {'earlier'} end
+  if unknown(st) and op[17] > 0 and op[17] < tonumber(EPOCH) then return {'earlier', tonumber(EPOCH)} end
   local term, cuts = st.term or 1, st.cuts and cmsgpack.unpack(st.cuts) or {}
   if st.name then
     minute(st)  -- the sample of a minute that is over belongs to the old capacity

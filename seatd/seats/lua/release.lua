@@ -1,15 +1,16 @@
 -- Purpose: give seats back.  Acts only on a lease whose start is the receipt's or earlier, so that a
 --        late release never ends a later start; all else is answered the same and changes nothing.
--- KEYS, ARGV: prelude.lua.  Operation: {tenant, key hash, lease, user, start, buried 0|1}; the three in the
---        middle from the receipt.  Where no tombstone could be written, the seat is free only when nobody
+-- KEYS, ARGV: prelude.lua.  Operation: {tenant, key hash, lease, user, start, epoch that SQL knew
+--        when the tombstone was written or 0}; the three in the middle from the receipt.  Where none could be, the seat is free only when nobody
 --        can come back with the receipt after a loss: at its expires and Q.
--- Returns {"released", 1 where it acted, else 0} | unauthorized | forbidden | unknown_tenant
+-- Returns {"released", 1 where it acted, else 0} | unauthorized | forbidden | unknown_tenant | earlier epoch
 
 local function release(op)
   local st, lease, user, start = tenant_at(op[1]), op[3], op[4], op[5]
   if unknown(st) then return {'unknown_tenant'} end
   local refused = key_refused(st, op[2])
   if refused then return refused end
+  if other_epoch(op[6]) then return {'earlier', tonumber(EPOCH)} end
   local rec, expires = load_lease(st, user), 0
   if st.learning then  -- nothing is swept, and what is not known here must not come back either
     local late = start <= tombstone(st, user)
@@ -26,7 +27,7 @@ local function release(op)
     finish(st, user, rec, 'released', math.max(rec[GRANTED], math.min(NOW, expires)), expires)
   end
   -- An older client that was taken over may believe until the floor: until then the seat is not free.
-  local until_ms = op[6] == 1 and rec[FLOOR] or expires
+  local until_ms = op[6] > 0 and rec[FLOOR] or expires
   -- The client of an earlier lease, which came back, has not said that it stopped.
   if rec[LEASE] ~= lease then until_ms = math.max(rec[FLOOR], expires) end
   if until_ms + Q > NOW then

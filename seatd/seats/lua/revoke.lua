@@ -1,10 +1,11 @@
 -- Purpose: end leases by the vendor's or the customer's word.  The seat is free once its client cannot
 --        believe in it any more; forced, at once.
 -- KEYS, ARGV: prelude.lua.  Operation: {tenant, lease or "", user or "", only of this kind or "",
---        force 0|1, latest start that was buried, hold_ms}; the lease is looked up where one is named, else the
---        user's.  For hold_ms the user may not sit again, with force neither; 0 lifts what an earlier word holds.
+--        force 0|1, latest start that was buried, hold_ms, epoch that SQL knew then}; the lease is looked up where
+--        one is named, else the user's.  For hold_ms the user may not sit again, with force neither; 0 lifts what an
+--        earlier word holds.
 -- Returns {"revoked", lease, user, free_at} | not_found | unknown_tenant | later start (a holder's newer acquire
---        than the one that was buried) | learning until now (what is not known may come back)
+--        than the one that was buried) | learning until now (what is not known may come back) | earlier epoch
 
 local function hold(st, user, hold_ms)
   local field, until_ms = hold_field(user), NOW + hold_ms
@@ -20,6 +21,7 @@ end
 local function revoke(op)
   local st, lease, user = tenant_at(op[1]), op[2], op[3]
   if unknown(st) then return {'unknown_tenant'} end
+  if other_epoch(op[8]) then return {'earlier', tonumber(EPOCH)} end
   if lease ~= '' then
     local meaning = redis.call('HGET', st.x, lease)
     if not meaning then return st.learning and {'learning', st.learning, NOW} or {'not_found'} end

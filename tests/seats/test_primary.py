@@ -1,0 +1,74 @@
+"""The primary of a watched set is found anew for each connection, and an earlier one answers nothing more."""
+
+import asyncio
+import time
+
+from seatd.flows.failover import Failovers
+from seatd.seats.store import Store, StoreAwayError, StoreOptions, UnopenedError, connect, watchers
+from tests.sentinels import Node, Sentinels
+
+OPTIONS = StoreOptions(q_ms=4_000, w_ms=4_000)
+LOOK = ("inspect", [("", "status")])
+
+
+def store_of(sentinels: Sentinels) -> Store:
+    return Store(connect(sentinels.url, OPTIONS), OPTIONS)
+
+
+async def answering(store: Store, what, seconds: float = 15):
+    """Ask again while the store is away."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return await what()
+        except StoreAwayError:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.02)
+
+
+async def epoch_of(store: Store) -> int:
+    """Ask the scripts: the epoch in which they answered, 0 where none is open."""
+    (outcome,) = await store.run(0, [LOOK])
+    if isinstance(outcome, StoreAwayError):
+        raise outcome
+    return 0 if isinstance(outcome, UnopenedError) else outcome.epoch
+
+
+async def test_a_connection_follows_the_primary_and_no_promoted_node_is_known() -> None:
+    with Sentinels(replicas=1, lag_s=0) as sentinels:
+        first = sentinels.primary()
+        store = store_of(sentinels)
+        await store.open_epoch(0, 0, 1)
+        for epoch, fault in enumerate((Node.pause, Node.kill), 2):
+            old, new = await asyncio.to_thread(sentinels.fail_over, fault)
+            assert (new is first) == (
+                epoch == 3
+            )  # the one that was paused, in the run that knew the first epoch
+            assert (
+                await answering(store, lambda: epoch_of(store)) == 0
+            )  # replicated, and not the one that is known
+            assert (await store.open_epoch(0, epoch - 1, epoch)).epoch == epoch
+            assert await epoch_of(store) == epoch
+            if epoch == 2:
+                await asyncio.to_thread(sentinels.bring_back, old)
+        await store.close()
+
+
+async def test_an_old_primary_that_is_reached_answers_nothing_more() -> None:
+    with Sentinels(lag_s=0) as sentinels:  # it would write on for as long as sentinels let it
+        late, new, watch = (store_of(sentinels) for _ in range(3))
+        await late.open_epoch(0, 0, 1)
+        assert await epoch_of(late) == 1  # connected to what is paused now
+        old, _ = await asyncio.to_thread(sentinels.fail_over, Node.pause)
+        await answering(new, lambda: new.open_epoch(0, 1, 2))
+        old.go_on()
+        nodes = Failovers(watch, watchers(sentinels.url, OPTIONS), OPTIONS, [0])
+        loop = asyncio.create_task(nodes.close_earlier_for_ever())
+        await asyncio.sleep(1.5)
+        assert old.is_primary
+        assert await epoch_of(late) == 0
+        assert await epoch_of(late) == 2  # on a connection to the new one
+        assert await epoch_of(new) == 2
+        loop.cancel()
+        for store in (late, new, watch):
+            await store.close()
