@@ -3,7 +3,11 @@
 import asyncio
 import os
 import signal
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
+
+import pytest
 
 from seatd.model import Refusal
 from tests.seats.plane import plane, policy
@@ -52,6 +56,47 @@ async def test_a_call_that_came_late_opens_nothing() -> None:
             assert made.opened == [0]
     finally:
         server.remove()
+
+
+async def test_an_answer_and_a_call_that_are_both_slow_open_nothing(
+    valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with plane(valkey, policy(), timeout_ms=5_000) as made:
+        held = await made.acquire("ana")
+        exchange = made.watched._exchange
+        slow_there, slow_back = 0.0, 0.4  # neither as long as Q, both together longer
+
+        async def slowly(commands: Sequence[list[Any]]) -> list[Any]:
+            await asyncio.sleep(slow_there)
+            replies: list[Any] = await exchange(commands)
+            await asyncio.sleep(slow_back)
+            return replies
+
+        monkeypatch.setattr(made.watched, "_exchange", slowly)
+        await made.renew(held)
+        slow_there, slow_back = 0.4, 0.0
+        trips = len(made.watched.trips)
+        await made.renew(held)
+        assert len(made.watched.trips) == trips + 1  # not even asked twice
+        assert made.opened == [0]
+
+
+async def test_a_way_longer_than_q_tells_nothing_of_the_time(
+    valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with plane(valkey, policy(cap=5), timeout_ms=5_000) as made:
+        exchange = made.watched._exchange
+
+        async def slowly(commands: Sequence[list[Any]]) -> list[Any]:
+            await asyncio.sleep(0.7)
+            replies: list[Any] = await exchange(commands)
+            return replies
+
+        await made.acquire("ana")
+        made.watched._last.clear()
+        monkeypatch.setattr(made.watched, "_exchange", slowly)
+        await made.acquire("bob")
+        assert not made.watched._last  # else a step of nearly as long would go by unseen
 
 
 async def test_a_clock_that_falls_opens_nothing(valkey: ValkeyServer) -> None:
