@@ -9,7 +9,7 @@ import random
 from collections import Counter
 from dataclasses import dataclass
 
-from tests.faults import judge
+from tests.faults import judge, order
 from tests.faults.desks import Desk
 from tests.faults.history import History, now_us
 from tests.faults.houses import DELTA_MS, House
@@ -30,8 +30,10 @@ class Judged:
     ledger: list[judge.Row]
 
 
-async def play(house: House, fault: Fault, seed: int, number: int, counts: Counter[str]) -> list[Judged]:
-    """Play one episode."""
+async def play(
+    house: House, fault: Fault, seed: int, number: int, counts: Counter[str], *, written_s: float = WRITTEN_S
+) -> list[Judged]:
+    """Play one episode; its ledger has `written_s` to be written."""
     rng = random.Random(f"{seed} {fault.name} {number}")
     histories = [await _open(house, fault, seed, number, rng) for _ in range(TENANTS)]
     desks = [desk for history in histories for desk in _desks(house, fault, history, rng)]
@@ -41,7 +43,7 @@ async def play(house: House, fault: Fault, seed: int, number: int, counts: Count
         await scene.wait(0.3, 1)
         await fault.strike(scene)
         scene.note("whole again")
-        stuck = await _granted_again(histories, now_us())
+        stuck = set() if fault.linear else await _granted_again(histories, now_us())
         await scene.wait(0.2, 0.5)
         for history in histories:
             history.ending = True
@@ -49,8 +51,10 @@ async def play(house: House, fault: Fault, seed: int, number: int, counts: Count
     finally:
         for task in tasks:
             task.cancel()
-    judged = [await _judge(house, history) for history in histories]
+    judged = [await _judge(house, history, written_s) for history in histories]
     for one in judged:
+        if fault.linear and not order.explains(one.history):
+            one.found.append(Violation("linearizability", 0, "no order explains the answers"))
         if one.history.tenant in stuck:
             one.found.append(Violation("I3", 0, f"no seat was granted for {GRANTS_AGAIN_S} s"))
     return judged
@@ -58,13 +62,13 @@ async def play(house: House, fault: Fault, seed: int, number: int, counts: Count
 
 async def _open(house: House, fault: Fault, seed: int, number: int, rng: random.Random) -> History:
     house.tenants += 1
-    tenant, cap = f"t{house.tenants}", rng.randint(1, 4)
+    tenant, cap = f"t{house.tenants}", rng.randint(1, 2 if fault.linear else 4)
     key = await house.tenant(tenant, cap)
     return History(fault.name, seed, number, tenant, key, cap, house.plan.ttl_ms)
 
 
 def _desks(house: House, fault: Fault, history: History, rng: random.Random) -> list[Desk]:
-    users = [f"u{i}" for i in range(history.cap + rng.randint(1, 3))]
+    users = [f"u{i}" for i in range(history.cap + rng.randint(1, 1 if fault.linear else 3))]
     names = [(user, "c0") for user in users]
     if rng.random() < 0.3:
         names.append((users[0], "c1"))
@@ -84,9 +88,9 @@ async def _granted_again(histories: list[History], since_us: int) -> set[str]:
     return set()
 
 
-async def _judge(house: House, history: History) -> Judged:
+async def _judge(house: House, history: History, written_s: float) -> Judged:
     found = judge.of_clients(history, DELTA_MS)
-    deadline_us = now_us() + int(WRITTEN_S * 1e6)
+    deadline_us = now_us() + int(written_s * 1e6)
     while True:
         rows = await asyncio.to_thread(judge.ledger_of, house.database, history.tenant)
         of_ledger = judge.of_ledger(history, rows)

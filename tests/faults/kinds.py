@@ -19,7 +19,7 @@ from tests.sentinels import Node
 DYING = Path(__file__).parent / "dying"
 RECORDER_STEPS = 16
 BAD_NETWORK = Mood(slow=0.1, late=0.01, cut=0.01, reply_lost=0.04)
-BAD_CABLE = Mood(slow=0.02, slow_s=(0.01, 0.2), late=0.004, cut=0.004, reply_lost=0.01)
+BAD_CABLE = Mood(slow=0.02, slow_s=(0.01, 0.2), late=0.004, cut=0.01, reply_lost=0.05)
 
 
 async def kill_store(scene: Scene) -> None:
@@ -142,6 +142,18 @@ async def bad_client_network(scene: Scene) -> None:
     proxy.mood = CALM
 
 
+async def lose_messages(scene: Scene) -> None:
+    """A moment of a bad network, in which seatd may die: short enough to ask whether some order explains it all."""
+    proxy = scene.house.client_proxy
+    assert proxy
+    scene.note("the clients' network is bad")
+    proxy.mood = BAD_NETWORK
+    if scene.rng.random() < 0.3:
+        await kill_seatd(scene)
+    await scene.wait(0.3, 1)
+    proxy.mood = CALM
+
+
 async def kill_recorder(scene: Scene) -> None:
     """Seatd dies between two steps of its recorder."""
     seatd = scene.house.seatd
@@ -183,6 +195,12 @@ async def fill_disk(scene: Scene) -> None:
 
 
 RUDE = Habits(cancel=0.2)
+BUSY = Habits(stay_s=(0.01, 0.2), long_stay_s=(0.1, 1))
+"""They come and go all the time: many starts and ends."""
+SHORT = Habits(
+    pause_s=(0.01, 0.15), stay_s=(0.05, 0.6), long_stay_s=(0.05, 0.6), cancel=0.1, crash=0, again=0.1
+)
+HOUR_MS = 3_600_000
 
 FAULTS = [
     Fault("store killed", kill_store, full=100, short=2),
@@ -191,13 +209,22 @@ FAULTS = [
     Fault("store paused", pause_store),
     Fault("store set back", set_store_back, full=34),
     Fault("failover", fail_over, Plan(sentinels=True, q_ms=2_000, w_ms=2_000), full=50),
-    Fault("store's network", bad_store_network, Plan(store_proxy=True), full=20),
+    Fault("store's network", bad_store_network, Plan(store_proxy=True), BUSY, full=20),
     Fault("seatd killed", kill_seatd),
     Fault("seatd paused", pause_seatd),
     Fault("seatd and embedded store killed", kill_seatd, Plan(embedded=True)),
     Fault("embedded store killed", kill_embedded_store, Plan(embedded=True), full=30),
     Fault("embedded store set back", set_embedded_store_back, Plan(embedded=True), full=20),
     Fault("clients' network, walking away", bad_client_network, Plan(client_proxy=True), RUDE, full=20),
+    Fault(
+        "linearizable",
+        lose_messages,
+        Plan(embedded=True, client_proxy=True, ttl_ms=HOUR_MS),
+        SHORT,
+        full=20,
+        short=2,
+        linear=True,
+    ),
     Fault("recorder killed", kill_recorder, Plan(environ={"PYTHONPATH": str(DYING)}), full=RECORDER_STEPS),
     Fault("database locked", lock_database),
     Fault("disk full", fill_disk, Plan(small_disk=True)),

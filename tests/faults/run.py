@@ -14,6 +14,8 @@ import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import uvloop
+
 from tests.faults import simulated
 from tests.faults.episodes import play
 from tests.faults.houses import House
@@ -21,7 +23,9 @@ from tests.faults.kinds import FAULTS
 from tests.faults.outcome import WANTED, Outcome
 from tests.faults.scene import Fault
 
+Lot = list[tuple[Fault, int]]
 LOT = 10
+SHORT_LOT = 4
 """Episodes that one house lives through, before it is taken down and another is built."""
 TELL_EVERY_S = 10.0
 
@@ -34,13 +38,16 @@ class Run:
         self.houses = houses
         self.until = until
         self.done = 0
-        self._lots: list[tuple[Fault, range]] = []
+        self._lots: list[Lot] = []
 
-    def plan(self, episodes: dict[str, int]) -> None:
-        """Plan so many episodes of each fault; what takes long begins first."""
+    def plan(self, episodes: dict[str, int], lot: int = LOT) -> None:
+        """Plan so many episodes of each fault; what takes long begins first, and houses that are alike are shared."""
+        alike: dict[str, Lot] = {}
         for fault in sorted(FAULTS, key=lambda fault: not fault.plan.sentinels):
-            for first in range(0, episodes.get(fault.name, 0), LOT):
-                self._lots.append((fault, range(first, min(first + LOT, episodes[fault.name]))))
+            for number in range(episodes.get(fault.name, 0)):
+                alike.setdefault(str(fault.plan), []).append((fault, number))
+        for all_of in alike.values():
+            self._lots += [all_of[first : first + lot] for first in range(0, len(all_of), lot)]
 
     @property
     def over(self) -> bool:
@@ -60,19 +67,19 @@ class Run:
                 if self.outcome.totals()["operations"] >= enough:
                     return
                 self._plan_more()
-            await self._lot(*self._lots.pop(0))
+            await self._lot(self._lots.pop(0))
 
     def _plan_more(self) -> None:
         first = 1_000_000 + self.done  # numbers that no fault has used
-        self._lots += [(fault, range(first, first + 3)) for fault in FAULTS if not fault.plan.sentinels]
+        cheap = [fault for fault in FAULTS if not fault.plan.sentinels]
+        self._lots += [[(fault, first + number) for number in range(3)] for fault in cheap]
 
-    async def _lot(self, fault: Fault, numbers: range) -> None:
-        number = numbers[0]
+    async def _lot(self, lot: Lot) -> None:
+        fault, number = lot[0]
+        rng = random.Random(f"{self.outcome.seed} {fault.name} {number}")
         try:
-            async with House(
-                fault.plan, random.Random(f"{self.outcome.seed} {fault.name} {numbers}")
-            ) as house:
-                for number in numbers:
+            async with House(fault.plan, rng) as house:
+                for fault, number in lot:
                     if self.over:
                         return
                     for one in await play(house, fault, self.outcome.seed, number, self.outcome.counts):
@@ -102,7 +109,8 @@ async def everything(options: argparse.Namespace, outcome: Outcome) -> None:
     if options.fault:
         run.plan({options.fault: options.episodes})
     else:
-        run.plan({fault.name: fault.short if options.short else fault.full for fault in FAULTS})
+        episodes = {fault.name: fault.short if options.short else fault.full for fault in FAULTS}
+        run.plan(episodes, SHORT_LOT if options.short else LOT)
     whole = not (options.fault or options.short)
     telling = asyncio.create_task(tell(run))
     simulating = asyncio.create_task(
@@ -137,7 +145,8 @@ def main() -> int:
     """Run the program."""
     options = arguments()
     outcome = Outcome(options.seed, options.out)
-    asyncio.run(everything(options, outcome))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(everything(options, outcome))
     print(outcome.as_json() if options.json else outcome.text())
     if options.fault or options.short:
         return 1 if outcome.found else 0

@@ -35,7 +35,10 @@ class Scene:
 
 @dataclass(frozen=True)
 class Fault:
-    """A row of the table; `full` and `short` are the episodes of a whole run and of the short one."""
+    """A row of the table; `full` and `short` are the episodes of a whole run and of the short one.
+
+    A `linear` one is small: nothing runs out in it, and whether some order of operations explains it is asked as well.
+    """
 
     name: str
     strike: Callable[[Scene], Awaitable[None]]
