@@ -320,7 +320,7 @@ class Watch:
     def _ledger(self) -> None:
         sql = self.world.sql
         for (epoch, event), (server, life) in self._acknowledged_events.items():
-            if server.life == life and (epoch, event) not in sql.committed:
+            if server.life == life and not sql.has(epoch, event):
                 self._broken("events lost", f"{event} of epoch {epoch}")
         for lease, known in sql.ledger.items():
             if (
@@ -334,8 +334,11 @@ class Watch:
 
     def _one_start_one_end(self, rows: list[tuple[int, Event]]) -> None:
         seen: dict[tuple[str, str, int], set[Event]] = defaultdict(set)
-        for epoch, event in rows:
-            seen[event[3], event[0], epoch].add(event)
+        first: dict[Event, int] = {}  # what is told again after a loss may be told in another epoch
+        for epoch, event in sorted([*self._acknowledged_events, *rows]):
+            first.setdefault(event, epoch)
+        for _, event in rows:
+            seen[event[3], event[0], first[event]].add(event)
         for (lease, kind, epoch), events in seen.items():
             # A late release of an earlier start may end what a rollback restored; its holder is adopted again.
             adopted = (lease, "adopted", epoch) in seen

@@ -99,8 +99,8 @@ class Client:
             op = Acquire(self.tenant, self.user, self.name, request, takes, lease)
             answer = yield from self._ask("acquire", op)
             if answer[0] == "granted":
-                _, _, lease, start, expires, ttl, kind, cap, _ = answer
-                held = Receipt(self.tenant, self.user, self.name, lease, start, expires, kind, cap)
+                _, _, lease, start, expires, ttl, kind, cap, version = answer
+                held = Receipt(self.tenant, self.user, self.name, lease, start, expires, kind, cap, version)
                 self._believe(sent, held, ttl)
                 return True
             if answer[0] == "seat_elsewhere" and rng.random() < world.setting.takeover:
@@ -149,8 +149,9 @@ class Client:
         if self.receipt is not held:
             return True
         if answer[0] == "renewed":
-            _, start, expires, ttl, kind, cap, _ = answer
-            self._believe(sent, held._replace(start_ms=start, expires_ms=expires, kind=kind, cap=cap), ttl)
+            _, start, expires, ttl, kind, cap, version = answer
+            renewed = held._replace(start_ms=start, expires_ms=expires, kind=kind, cap=cap, version=version)
+            self._believe(sent, renewed, ttl)
         elif answer[0] == "lease_gone":
             self.stop()
             return False

@@ -38,6 +38,8 @@ class Release(NamedTuple):
 
 
 class Revoke(NamedTuple):
+    """A real store looks the start up itself; there `start` is the one that was buried, or 0."""
+
     tenant: str
     user: str
     lease: str
@@ -66,11 +68,40 @@ class Open(NamedTuple):
 
 
 class Close(NamedTuple):
+    """That epoch; of a real store, any before it."""
+
     epoch: int
 
 
 class Again(NamedTuple):
-    events: tuple[tuple[int, Event], ...]
+    """Events with their epochs; a real store is given them as it packed them."""
+
+    events: tuple[Any, ...]
+
+
+class Look(NamedTuple):
+    """A real store only: which epoch stands, and whether it was opened on this store."""
+
+
+class OpenSeen(NamedTuple):
+    """A real store only: an epoch opened unless another was since `seen` was."""
+
+    seen: int
+    epoch: int
+
+
+class Reachable(NamedTuple):
+    """A real store only: asked every second, so that a loss is noticed before somebody comes."""
+
+
+class TakeAway(NamedTuple):
+    """A real store only: end the named seat of a user; `start` is the one that was buried, or 0."""
+
+    tenant: str
+    user: str
+    start: int
+    epoch: int
+    force: bool = False
 
 
 @dataclass

@@ -8,7 +8,7 @@ replaced; no wrong rule may live here.
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from seatd.model import Policy
+from seatd.model import Policy, Tariff
 from seatd.seats.receipts import Receipt
 
 RHO_PERCENT = 1
@@ -64,6 +64,19 @@ class Seat(NamedTuple):
 
 
 BY_THE_HOLDER = frozenset({"released", "taken_over", "expired"})
+
+
+def forbidden(policy: Policy, user: str, kind: str) -> str:
+    """Tell why the policy does not let this user keep a lease of this kind, "" where it does."""
+    if policy.suspended_since_ms is not None:
+        return "suspended"
+    if policy.tariff is None:
+        return "contract_ended"
+    if policy.tariff != kind:
+        return "tariff_switched"
+    if policy.tariff is Tariff.AGENT and "agent" not in policy.bindings.get(user, ()):
+        return "revoked"
+    return ""
 
 
 class Rules:

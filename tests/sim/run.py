@@ -1,5 +1,6 @@
 """The simulator as a program: `python -m tests.sim.run --histories 2000 --seed 1` prints the table, a row a fault.
 
+With `--real` the same schedules run on real stores; `replay` does that for other programs, as `simulate` does the other.
 A history is its seed: `--seed 7 --fault split --histories 1` replays the seventh of that fault.
 """
 
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from tests.sim.checker import Violation
 from tests.sim.linear import TooLongError, linearizable, steps_of
 from tests.sim.network import Link
+from tests.sim.replay import Make, real_worlds
 from tests.sim.rules import Rules
 from tests.sim.world import FAULTS, Setting, World, setting_for
 
@@ -22,6 +24,7 @@ SMALL = Setting(
 )  # fmt: skip
 LINEAR = "linearizable"
 STEPS_MOST = 26
+Progress = Callable[[int, int], None]
 
 
 @dataclass
@@ -56,17 +59,17 @@ COLUMNS = {
 }
 
 
-def history(seed: int, fault: str, rules: Rules | None = None, **fixed: object) -> World:
+def history(seed: int, fault: str, rules: Rules | None = None, make: Make = World, **fixed: object) -> World:
     """Play one history; the same arguments play the same."""
     setting = setting_for(random.Random(f"{fault} {seed}"), fault, **fixed)
-    return World(seed, setting, rules or Rules()).run()
+    return make(seed, setting, rules or Rules()).run()
 
 
-def small_history(seed: int, rules: Rules | None = None) -> tuple[World, bool]:
+def small_history(seed: int, rules: Rules | None = None, make: Make = World) -> tuple[World, bool]:
     """Play a short one in which nothing runs out; returns it, and whether it is linearizable."""
     rng = random.Random(f"small {seed}")
     setting = replace(SMALL, cap=rng.choice((1, 2)), users=rng.choice((2, 3)))
-    world = World(seed, setting, rules or Rules()).play()
+    world = make(seed, setting, rules or Rules()).play()
     # A prefix of a linearizable history is linearizable: what had not returned by then is unknown.
     asked = world.history.asked[:STEPS_MOST]
     last = asked[-1].invoked
@@ -77,26 +80,36 @@ def small_history(seed: int, rules: Rules | None = None) -> tuple[World, bool]:
     return world, linearizable(steps, setting.cap)
 
 
+def silent(done: int, of: int) -> None:
+    """Tell nobody."""
+
+
 def simulate(
-    histories: int, seed: int, progress: Callable[[int, int], None] = lambda _done, _of: None, only: str = ""
+    histories: int, seed: int, progress: Progress = silent, only: str = "", make: Make = World
 ) -> list[Row]:
     """Play so many histories from this seed on, spread over all faults; `progress` is told how many are done."""
     faults = [only] if only else [*FAULTS, LINEAR]
     rows = {fault: Row(fault) for fault in faults}
     for done in range(histories):
         fault, number = faults[done % len(faults)], seed + done // len(faults)
-        _one(rows[fault], number)
+        _one(rows[fault], number, make)
         progress(done + 1, histories)
     return list(rows.values())
 
 
-def _one(row: Row, seed: int) -> None:
+def replay(histories: int, seed: int, progress: Progress = silent, only: str = "") -> list[Row]:
+    """Play them on real stores, each a process of its own: real scripts, real losses, virtual time."""
+    with real_worlds() as make:
+        return simulate(histories, seed, progress, only, make)
+
+
+def _one(row: Row, seed: int, make: Make) -> None:
     if row.fault != LINEAR:
-        world = history(seed, row.fault)
+        world = history(seed, row.fault, make=make)
         row.add(seed, world.watch.operations, world.watch.violations)
         return
     try:
-        world, right = small_history(seed)
+        world, right = small_history(seed, make=make)
     except TooLongError:
         return
     found = [] if right else [Violation("linearizability", 0, "no order explains the answers")]
@@ -131,11 +144,11 @@ def table(rows: Sequence[Row]) -> str:
     )
 
 
-def failures(rows: Sequence[Row]) -> list[str]:
+def failures(rows: Sequence[Row], flags: str = "") -> list[str]:
     """Say what did not hold, and how to see it again."""
     return [
         f"SEED={seed} fault={row.fault!r} {v.invariant} at {v.at_ms} ms: {v.what}\n"
-        f"  again: python -m tests.sim.run --histories 1 --seed {seed} --fault '{row.fault}'"
+        f"  again: python -m tests.sim.run --histories 1 --seed {seed} --fault '{row.fault}'{flags}"
         for row in rows
         for seed, v in row.found
     ]
@@ -147,6 +160,7 @@ def main() -> int:
     parser.add_argument("--histories", type=int, default=2_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--fault", default="", choices=("", *FAULTS, LINEAR))
+    parser.add_argument("--real", action="store_true", help="on real stores")
     options = parser.parse_args()
     began = time.monotonic()
 
@@ -154,10 +168,11 @@ def main() -> int:
         if sys.stderr.isatty() and done % 20 == 0:
             print(f"\r{done}/{of}", end="", file=sys.stderr)
 
-    rows = simulate(options.histories, options.seed, progress, options.fault)
+    play, flags = (replay, " --real") if options.real else (simulate, "")
+    rows = play(options.histories, options.seed, progress, options.fault)
     print(table(rows))
-    print(f"seed {options.seed}, {options.histories / (time.monotonic() - began):.0f} histories a second")
-    for line in failures(rows)[:20]:
+    print(f"seed {options.seed}, {options.histories / (time.monotonic() - began):.1f} histories a second")
+    for line in failures(rows, flags)[:20]:
         print(line)
     return 1 if any(row.found for row in rows) else 0
 

@@ -127,6 +127,11 @@ class Server:
         answer = yield from self.do("revoke", Revoke(tenant, user, lease, start, force, epoch))
         return answer
 
+    def take_away(self, tenant: str, user: str) -> Steps:
+        """End the named seat of a user whose binding is gone; True where that is done.  The projection did it here."""
+        yield self.world.loop.sleep(0)
+        return True
+
     # -- the loops ------------------------------------------------------------------------------------
 
     def _housekeeping(self) -> Process:
@@ -176,13 +181,16 @@ class Server:
         return effect
 
     def _ask(self, verb: str, op: Any) -> Effect:
-        world, node, life = self.world, self.view, self.life
+        return self._ask_of(self.view, verb, op)
+
+    def _ask_of(self, node: Node, verb: str, op: Any) -> Effect:
+        world, life = self.world, self.life
         connection, expected = node.life, self.expected(node)
 
         def handler(reply: Reply) -> None:
             if node.life == connection and node.up and world.loop.now <= node.writes_until:
                 answer = world.execute(self, node, verb, op, expected)
-                reply((answer, node.state.epoch, node.now, [entry[1:] for entry in node.emitted]))
+                reply((answer, node.state.epoch, node.now, node.told()))
 
         ask = world.network.ask(self.name, world.setting.store_link, handler, STORE_TIMEOUT_MS)
 
@@ -195,17 +203,19 @@ class Server:
                         self.view = world.primary
                     resume(AWAY)
                     return
-                answer, epoch, said, emitted = value
                 if life == self.life:
-                    if answer[0] != "ahead":
-                        self._learn_clock(node, epoch, said, sent)
-                    self.kept.update(dict.fromkeys(emitted))
-                    world.watch.acknowledged(self, emitted)
-                resume(answer)
+                    self._heard(node, sent, *value)
+                resume(value[0])
 
             ask(heard)
 
         return effect
+
+    def _heard(self, node: Node, sent: int, answer: Answer, epoch: int, said: int, emitted: Any) -> None:
+        if answer[0] != "ahead":
+            self._learn_clock(node, epoch, said, sent)
+        self.kept.update(dict.fromkeys(emitted))
+        self.world.watch.acknowledged(self, emitted)
 
     def _learn_clock(self, node: Node, epoch: int, said: int, sent: int) -> None:
         """Keep a quick answer, and a slow one only where the store turns out to be behind what was expected.

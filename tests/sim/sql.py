@@ -96,6 +96,10 @@ class Sql:
             old = self.ledger.get(event[3])
             self.ledger[event[3]] = join(old, known) if old else known
 
+    def has(self, epoch: int, event: Event) -> bool:
+        """Tell whether the ledger has this event."""
+        return (epoch, event) in self.committed
+
 
 def usage_event(epoch: int, event: Event) -> UsageEvent:
     """Tell the event as the recorder would."""

@@ -8,7 +8,6 @@ decision is taken is `Rules`' business; time is handed in.
 from collections.abc import Callable
 from typing import Any
 
-from seatd.model import Policy, Tariff
 from seatd.seats.receipts import Receipt
 from tests.sim.operations import (
     Acquire,
@@ -25,22 +24,9 @@ from tests.sim.operations import (
     Sweep,
     Tenant,
 )
-from tests.sim.rules import BY_THE_HOLDER, FOR_EVER, Rules, Seat, Times, Tombstone
+from tests.sim.rules import BY_THE_HOLDER, FOR_EVER, Rules, Seat, Times, Tombstone, forbidden
 
 KEPT_MS = 10_500
-
-
-def forbidden(policy: Policy, user: str, kind: str) -> str:
-    """Tell why the policy does not let this user keep a lease of this kind, "" where it does."""
-    if policy.suspended_since_ms is not None:
-        return "suspended"
-    if policy.tariff is None:
-        return "contract_ended"
-    if policy.tariff != kind:
-        return "tariff_switched"
-    if policy.tariff is Tariff.AGENT and "agent" not in policy.bindings.get(user, ()):
-        return "revoked"
-    return ""
 
 
 class Node:
@@ -93,6 +79,15 @@ class Node:
             if at <= host_ms:
                 return state.copy()
         return self.copies[0][1].copy() if self.copies else self.state.copy()
+
+    def live(self, tenant: str) -> list[tuple[str, Seat]]:
+        """List who sits."""
+        known = self.state.tenants.get(tenant)
+        return [(user, seat) for user, seat in (known.seats if known else {}).items() if not seat.ended]
+
+    def told(self) -> Any:
+        """Tell what the latest call added to the stream: (epoch of the event, event)."""
+        return [entry[1:] for entry in self.emitted]
 
     def time_ms(self, host_ms: int) -> int:
         return host_ms * self.rate_ppm // 1_000_000 + self.offset_ms

@@ -7,7 +7,7 @@ as many new users as there are seats must get one: nothing may have leaked.
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from seatd.model import Policy, Tariff
 from tests.sim.checker import History, Watch
@@ -75,10 +75,21 @@ def setting_for(rng: random.Random, fault: str, **fixed: Any) -> Setting:
     return replace(setting, **fixed)
 
 
+class Parts(NamedTuple):
+    """What a history is made of."""
+
+    node: Callable[[str, Rules, Times], Node]
+    server: Callable[[Any, str], Server]
+    sql: Callable[[Rules, Times], Sql]
+
+
+MODEL = Parts(Node, Server, Sql)
+
+
 class World:
     """All the parts of one history."""
 
-    def __init__(self, seed: int, setting: Setting, rules: Rules) -> None:
+    def __init__(self, seed: int, setting: Setting, rules: Rules, parts: Parts = MODEL) -> None:
         self.rng = random.Random(seed)
         self.seed = seed
         self.setting = setting
@@ -87,9 +98,9 @@ class World:
         self.network = Network(self.loop, self.rng)
         q_ms = rules.lock_delay_ms(setting.delta_ms, setting.w_ms, setting.nodes)
         self.times = Times(setting.delta_ms, setting.w_ms, q_ms)
-        self.nodes = [Node(f"n{i}", rules, self.times) for i in range(setting.nodes)]
+        self.nodes = [parts.node(f"n{i}", rules, self.times) for i in range(setting.nodes)]
         self.primary = self.nodes[0]
-        self.sql = Sql(rules, self.times)
+        self.sql = parts.sql(rules, self.times)
         self.history = History(self.loop)
         self.watch = Watch(self)
         self.closing = False
@@ -104,7 +115,7 @@ class World:
         )
         self.sql.create(first, 0)
         self.watch.decided(first)
-        self.servers = [Server(self, f"s{i}") for i in range(self.rng.choice((1, 2, 3)))]
+        self.servers = [parts.server(self, f"s{i}") for i in range(self.rng.choice((1, 2, 3)))]
         self.clients = [
             Client(self, TENANT, f"u{i}", f"c{j}")
             for i in range(setting.users)
@@ -235,6 +246,8 @@ class World:
         top = yield from self._project()
         sql.acknowledged(TENANT, self.loop.now)
         self.watch.in_force(policy)
+        if whose:
+            yield from self._take_away(whose)
         if not ends:
             return
         sql.ended[-1][0] = self.loop.now
@@ -253,9 +266,15 @@ class World:
                     return answer[2]
             yield self.loop.sleep(self.rng.randint(50, 400))
 
+    def _take_away(self, user: str) -> Any:
+        while not self.closing:
+            server = self.rng.choice(self.servers)
+            if server.up and self.sql.up and (yield from server.take_away(TENANT, user)):
+                return
+            yield self.loop.sleep(self.rng.randint(50, 400))
+
     def _revoke(self, *, force: bool) -> Any:
-        seats = self.primary.state.tenants.get(TENANT)
-        live = [(u, s) for u, s in (seats.seats if seats else {}).items() if not s.ended]
+        live = self.primary.live(TENANT)
         if not live:
             return
         user, seat = self.rng.choice(live)
