@@ -16,6 +16,8 @@ local function release(op)
     local late = start <= tombstone(st, user)
     bury(st, user, start, 'released')
     if rec then expires = expires_of(st, rec, user) end
+    local meaning = redis.call('HGET', st.x, lease)
+    late = late or meaning and cmsgpack.unpack(meaning)[1] ~= ''  -- its end was told when another replaced it
     if (not rec or rec[LEASE] ~= lease) and not late then
       emit({'ended', st.name, NOW, lease, user, 'released'})
     end
