@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "switch": "seatd.cli.tenants:switch Switch a tenant's tariff now; leases of the other tariff end.",
     "tenant": "seatd.cli.tenants:tenant Make, change, show and list tenants.",
     "unbind": "seatd.cli.book:unbind End bindings; a named seat ends with its binding.",
+    "verify": "seatd.cli.verify:verify Try whether this deployment keeps its promises, on a throwaway tenant.",
     "who": "seatd.cli.tenants:who Show who holds which seat, since when, until when.",
 }
 
