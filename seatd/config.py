@@ -1,6 +1,7 @@
 """Flags and `SEATD_*` variables become one frozen settings object; nothing else reads the environment."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,6 +72,9 @@ class SentinelUrl:
         return _SAID.get(self.options.get(option, "").lower(), default)
 
 
+_SERVICE: Final = re.compile(r"[A-Za-z0-9._-]+")
+_DATABASE: Final = re.compile(r"[0-9]{0,4}")
+_SENTINEL_FORM: Final = f"{SENTINEL_SCHEME}[USER:PASSWORD@]HOST:PORT,HOST:PORT,.../SERVICE[/DB][?OPTIONS]"
 _SAID: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _YES_OR_NO: Final = ("ssl", "sentinel_ssl", "ssl_check_hostname")
 
@@ -84,14 +88,13 @@ def parse_sentinel_url(url: str) -> SentinelUrl:
     where, _, path = rest.partition("/")
     login, at, hosts = where.rpartition("@")
     service, _, db = path.partition("/")
-    if not hosts or not service:
-        raise SettingError(f"--store takes {SENTINEL_SCHEME}HOST:PORT,HOST:PORT,.../SERVICE.")
-    if not (db or "0").isascii() or not (db or "0").isdigit():
-        raise SettingError("--store: what follows the service is the number of a database.")
+    # What is not as it should be may be part of a password with a character that was to be escaped: no word of it.
+    if not hosts or not _SERVICE.fullmatch(service) or not _DATABASE.fullmatch(db):
+        raise SettingError(f"--store takes {_SENTINEL_FORM}.")
     user, _, password = login.partition(":")
     return SentinelUrl(
         sentinels=tuple(_sentinel(host) for host in hosts.split(",")),
-        service=unquote(service),
+        service=service,
         db=int(db or 0),
         username=unquote(user) or None if at else None,
         password=unquote(password) or None if at else None,
@@ -100,15 +103,20 @@ def parse_sentinel_url(url: str) -> SentinelUrl:
 
 
 def _sentinel(host: str) -> Address:
-    with_port = host if host.rpartition("]")[2].count(":") else f"{host}:{SENTINEL_PORT}"
-    return parse_address(with_port, "--store (each sentinel)")
+    with_port = host if ":" in host.rpartition("]")[2] else f"{host}:{SENTINEL_PORT}"
+    try:
+        return parse_address(with_port, "")
+    except SettingError:
+        raise SettingError(f"--store takes {_SENTINEL_FORM}.") from None
 
 
 def _sentinel_options(query: str) -> dict[str, str]:
     options = dict(parse_qsl(query, keep_blank_values=True))
     for name, value in options.items():
         if name not in SENTINEL_OPTIONS:
-            raise SettingError(f"--store: {name!r} is none of {', '.join(SENTINEL_OPTIONS)}.")
+            raise SettingError(
+                f"--store takes these options with {SENTINEL_SCHEME}: {', '.join(SENTINEL_OPTIONS)}."
+            )
         if name in _YES_OR_NO and value.lower() not in _SAID:
             raise SettingError(f"--store: {name} is true or false.")
     return options

@@ -12,6 +12,7 @@ import seatd as package
 from seatd.cli.main import COMMANDS, main
 from seatd.cli.output import instant, instant_ms
 from seatd.cli.settings import masked
+from seatd.config import Address, parse_sentinel_url
 from tests.cli.conftest import call, run
 from tests.servers import SeatdProcess
 
@@ -108,6 +109,7 @@ def test_config_shows_what_serve_would_take_without_passwords() -> None:
         "redis://u:a?pw-x@h",
         "redis://u:a/pw-x@h",
         "postgresql://u@/d?host=/run&password=pw-x",
+        "redis+sentinel://u:pw-x@h1:1,h2:2/seats/0?sentinel_password=pw-x&ssl=true",
     ],
 )
 def test_no_password_is_shown(url: str) -> None:
@@ -134,6 +136,15 @@ def test_a_url_without_a_password_is_shown_as_it_is() -> None:
         ["--listen", "h:99999"],
         ["--internal-listen", ":1"],
         ["--store", "memcached://:hunter2@x"],
+        ["--store", "redis+sentinel://:hunter2@h1:26379"],
+        ["--store", "redis+sentinel://u:1/hunter2@h1/seats"],
+        ["--store", "redis+sentinel://u:1/hunter2@h1"],
+        ["--store", "redis+sentinel://:hunter2@h1:port/seats"],
+        ["--store", "redis+sentinel://h1/seats?hunter2=1"],
+        ["--store", "redis+sentinel://h1/seats?ssl=hunter2"],
+        ["--q-ms", "4000", "--store", "redis+sentinel://h1/seats"],
+        ["--q-ms", "3999", "--w-ms", "0", "--store", "redis+sentinel://h1/seats"],
+        ["--q-ms", "500", "--w-ms", "501"],
         ["--database", "mysql://u:hunter2@x/y"],
         ["--log-level", "loud"],
     ],
@@ -145,6 +156,34 @@ def test_a_wrong_setting_is_a_sentence_and_status_2(flags: list[str], tmp_path: 
         assert flags[0] in refused.err.splitlines()[-1]
         assert "hunter2" not in refused.err
     assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "q_ms", "w_ms"),
+    [
+        ([], 500, 0),
+        (["--w-ms", "900"], 900, 900),
+        (["--store", "redis+sentinel://h1,h2/seats"], 11_000, 11_000),
+        (["--store", "redis+sentinel://h1/seats", "--w-ms", "3000"], 4_000, 3_000),
+        (["--store", "redis+sentinel://h1/seats", "--w-ms", "3000", "--delta-ms", "100"], 3_000, 3_000),
+        (["--store", "redis+sentinel://h1/seats", "--q-ms", "20000"], 20_000, 11_000),
+    ],
+)
+def test_waits_that_were_not_set_suit_the_store(flags: list[str], q_ms: int, w_ms: int) -> None:
+    shown = json.loads(call("config", "--json", *flags).out)
+    assert (shown["q_ms"], shown["w_ms"]) == (q_ms, w_ms)
+
+
+def test_a_sentinel_url_says_who_watches_what_and_how_both_are_spoken_to() -> None:
+    read = parse_sentinel_url(
+        "redis+sentinel://u%40x:p%2Fw@h1:1,[::1],h3/sea-ts.1/2?ssl=true&ssl_check_hostname=no"
+    )
+    assert read.sentinels == (Address("h1", 1), Address("::1", 26_379), Address("h3", 26_379))
+    assert (read.service, read.db, read.username, read.password) == ("sea-ts.1", 2, "u@x", "p/w")
+    assert read.asks("ssl")
+    assert not read.asks("ssl_check_hostname", default=True)
+    assert not read.asks("sentinel_ssl")
+    assert "p/w" not in repr(read)
 
 
 def test_a_second_seatd_is_kept_out(seatd: SeatdProcess) -> None:
