@@ -18,10 +18,12 @@ import aiohttp
 from seatd_client import wire
 from seatd_client.clock import boottime_ms
 from seatd_client.errors import AddonNotNamed, ConnectionFailed, SeatError, Transient
+from seatd_client.frames import Push
 from seatd_client.identity import client_id
 from seatd_client.lease import Lease, Patience
 from seatd_client.line import Line, Standing, wait_ms_of
 from seatd_client.notices import LOG, Callbacks, Notices
+from seatd_client.preferring import PreferringTransport
 from seatd_client.states import BELIEVING, State, Step
 from seatd_client.transport import HttpTransport, Transport
 from seatd_client.waiting import Clock, Sleep, sleep_until, within
@@ -39,7 +41,8 @@ class SeatClient:
 
     `key` is a client key; it names the tenant.  `client` names this desktop (default: a random id
     kept per user and machine).  `patience` bounds every wait.  `session` is an aiohttp session to use
-    instead of an own one, for proxies or TLS settings.  `transport` replaces HTTP altogether.
+    instead of an own one, for proxies or TLS settings.  `channel` False: HTTP only, even where the server
+    has a channel.  `transport` replaces both altogether.
 
     The connection is open while a seat is, or while the client itself is entered with `async with`.
     Raises `ValueError` for a URL or key that cannot be one.
@@ -54,15 +57,19 @@ class SeatClient:
         patience: Patience | None = None,
         session: aiohttp.ClientSession | None = None,
         transport: Transport | None = None,
+        channel: bool = True,
         clock: Clock = boottime_ms,
     ) -> None:
         """Remember whom to ask, and how."""
-        self.transport = transport or HttpTransport(url, wire.Writer(key), session)
+        http = HttpTransport(url, wire.Writer(key), session)
+        self.transport = transport or (PreferringTransport(http, clock) if channel else http)
+        self.transport.hear(self._heard)
         self.patience = patience or Patience()
         self.clock = clock
         self.ttl_ms: int | None = None
         self._client = client
         self._users = 0
+        self._seats: set[Seat] = set()
 
     def seat(
         self,
@@ -109,14 +116,22 @@ class SeatClient:
     ) -> None:
         await self.leave()
 
-    async def join(self) -> None:
-        """Open the connection for one more user of it."""
+    def _heard(self, push: Push) -> None:
+        for seat in tuple(self._seats):
+            seat.hear(push)
+
+    async def join(self, seat: Seat | None = None) -> None:
+        """Open the connection for one more user of it; a `seat` hears from now on what the server says."""
         self._users += 1
+        if seat is not None:
+            self._seats.add(seat)
         await self.transport.open()
 
-    async def leave(self) -> None:
+    async def leave(self, seat: Seat | None = None) -> None:
         """Close the connection, if this was its last user."""
         self._users -= 1
+        if seat is not None:
+            self._seats.discard(seat)
         if self._users == 0:
             await self.transport.close()
 
@@ -210,6 +225,21 @@ class Seat:
         """Give the proof of the seat that was asked for, as of its acquire; None before, or without."""
         return self._lease.grant.proof if self._lease.grant else None
 
+    def hear(self, push: Push) -> None:
+        """Take what the server said unasked, if it is about this seat."""
+        now_ms, latest = self._clock(), self._lease.latest
+        if push.kind == "granted":
+            if push.user in {None, self._wish.user} and push.client in {None, self._wish.client}:
+                self._lease.called(now_ms)
+        elif latest is None or push.lease not in {None, latest.lease}:
+            return
+        elif push.kind == "renew":
+            self._lease.renew_by(now_ms, push.within_ms or 0)
+        elif push.kind == "revoked" and push.lease is not None:
+            self._lease.ended(now_ms, push.reason or "unknown")
+        self._sleep.wake()
+        self._publish()
+
     async def addon(self, product: str) -> bool:
         """Ask the server whether the user may use an add-on; raises `SeatError` where it cannot tell."""
         if self._lease.latest is None:
@@ -226,7 +256,7 @@ class Seat:
     async def __aenter__(self) -> Seat:  # noqa: PYI034 - typing.Self is younger than our oldest Python
         if self._driver is not None:
             raise RuntimeError("a seat is entered once; make another with SeatClient.seat")
-        await self._client.join()
+        await self._client.join(self)
         self._driver = asyncio.ensure_future(self._take())
         try:
             await asyncio.shield(self._driver)
@@ -326,13 +356,12 @@ class Seat:
         finally:
             if self._driver is not None:
                 self._driver.cancel()
-            await self._client.leave()
+            await self._client.leave(self)
 
     async def _hear_out(self) -> None:
         # Whoever is cancelled while an acquire is under way would leave a seat taken for nobody.  One that
         # waits in line is not answered soon: the server hears of our going, or sees the connection close.
-        if self._lease.line is not None:
-            self._lease.line.end()
+        self._lease.ask_no_more()
         if self._driver is None or not self._asking or self._lease.state is not State.ACQUIRING:
             return
         if self._sent.wait_ms is None or await self._client.transport.leave(self._sent):

@@ -91,6 +91,13 @@ def read(frame: bytes) -> Down:
     return _push(members) if "push" in members else _answer(members)
 
 
+def read_grant(ok: Any, wish: wire.Acquire) -> wire.Grant:
+    """Read the answer to an acquire; raises `InvalidReply` where it is not by contract."""
+    if not isinstance(ok, dict):
+        raise InvalidReply("the grant is no map")
+    return wire.grant_of(ok, wish)
+
+
 def read_renewals(ok: Any, leases: Sequence[str]) -> list[wire.Renewal | SeatError]:
     """Read the answer to a renewal of `leases`, one after the other: what each gave, or its error.
 

@@ -162,6 +162,12 @@ class Lease:
             self._fail_unseated(now_ms, error, Event.ACQUIRE_FAILED)
         return True
 
+    def ask_no_more(self) -> None:
+        """Note that nobody wants the seat any more: an acquire under way is the last."""
+        self._give_up_ms = 0
+        if self.line is not None:
+            self.line.end()
+
     def called(self, now_ms: int) -> None:
         """Hear that the turn in line has come: ask again at once, unless an acquire is under way."""
         if self.state is State.ACQUIRING and self._open is None and self.line is not None:
@@ -204,6 +210,26 @@ class Lease:
             return True
         self._move(Event.RENEW_FAILED)
         self._due_ms = now_ms + min(self._pause(error), self._half_of_what_is_left(now_ms))
+        return True
+
+    def renew_by(self, now_ms: int, within_ms: int) -> None:
+        """Hear that a renewal is wanted within that time: it comes at a random instant of it, or earlier."""
+        if self.state is State.HELD:
+            self._due_ms = min(self._due_ms, now_ms + self._rng.randint(0, within_ms))
+
+    def ended(self, now_ms: int, reason: str) -> bool:
+        """Hear from the server, unasked, that the lease is over; returns whether that ended belief.
+
+        What may have been said of another holder of the same lease is asked, by a renewal.
+        """
+        if self.state not in BELIEVING and self.state is not State.CONFIRMING:
+            return False
+        if reason == _TAKEN_OVER:
+            self.renew_by(now_ms, 0)
+            return False
+        self._move(Event.ENDED)
+        self._open, self.reason = None, reason
+        self.error = LeaseGone(fields={"reason": reason})
         return True
 
     def tick(self, now_ms: int) -> bool:
@@ -284,6 +310,7 @@ class Lease:
         return max((self.deadline_ms - now_ms) // 2, self._patience.pause_ms)
 
 
+_TAKEN_OVER = "taken_over"
 _SENDING = frozenset({Event.ACQUIRE_SENT, Event.RENEW_SENT})
 
 # Reasons after which the server keeps nothing for this receipt.  The others end a lease whose seat

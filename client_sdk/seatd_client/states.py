@@ -5,7 +5,7 @@
         | granted, but too late  ^ renewed              | failed      | deadline: LOST
         +--> CONFIRMING ---------+                      v             | stop: RELEASED
         | refused: REFUSED                           AT_RISK --renewed--> HELD
-                                                        | deadline, or gone: LOST
+                                                        | deadline, gone or ended: LOST
 
 What the events mean in time, and what goes with them, is decided in `lease`.
 """
@@ -43,6 +43,7 @@ class Event(enum.Enum):
     RENEWED_LATE = "renewed_late"
     RENEW_FAILED = "renew_failed"
     GONE = "gone"
+    ENDED = "ended"
     DEADLINE = "deadline"
     STOP = "stop"
 
@@ -75,10 +76,12 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = MappingProxyType(
             Event.RENEWED_LATE: State.CONFIRMING,
             Event.RENEW_FAILED: State.CONFIRMING,
             Event.REFUSED: State.REFUSED,
+            Event.ENDED: State.REFUSED,
             Event.STOP: State.RELEASED,
         },
         State.HELD: {
             Event.RENEW_SENT: State.RENEWING,
+            Event.ENDED: State.LOST,
             Event.DEADLINE: State.LOST,
             Event.STOP: State.RELEASED,
         },
@@ -88,6 +91,7 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = MappingProxyType(
             Event.RENEWED_LATE: State.LOST,
             Event.RENEW_FAILED: State.AT_RISK,
             Event.GONE: State.LOST,
+            Event.ENDED: State.LOST,
             Event.DEADLINE: State.LOST,
             Event.STOP: State.RELEASED,
         },
@@ -97,6 +101,7 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = MappingProxyType(
             Event.RENEWED_LATE: State.LOST,
             Event.RENEW_FAILED: State.AT_RISK,
             Event.GONE: State.LOST,
+            Event.ENDED: State.LOST,
             Event.DEADLINE: State.LOST,
             Event.STOP: State.RELEASED,
         },

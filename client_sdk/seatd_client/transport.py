@@ -67,8 +67,8 @@ class HttpTransport:
         parsed = URL(url)
         if parsed.scheme not in {"http", "https"} or not parsed.host:
             raise ValueError(f"not the address of a server: {url!r}")
-        self._url = str(parsed.with_query(None).with_fragment(None)).rstrip("/")
-        self._writer = writer
+        self.url = str(parsed.with_query(None).with_fragment(None)).rstrip("/")
+        self.writer = writer
         self._given = session
         self._session: aiohttp.ClientSession | None = None
         self._features: frozenset[str] | None = None
@@ -93,11 +93,11 @@ class HttpTransport:
         if session is not None and session is not self._given:
             await session.close()
 
-    async def features(self) -> frozenset[str]:
+    async def features(self, *, fresh: bool = False) -> frozenset[str]:
         """GET what the server can, once while open; a server that does not say can nothing of it."""
-        if self._features is None:
+        if self._features is None or fresh:
             try:
-                self._features = wire.read_about(await self._send(self._writer.about()))
+                self._features = wire.read_about(await self._send(self.writer.about()))
             except Transient:
                 raise
             except Refused:
@@ -109,7 +109,7 @@ class HttpTransport:
 
     async def acquire(self, wish: wire.Acquire) -> wire.Grant:
         """POST an acquire."""
-        return wire.read_grant(await self._send(self._writer.acquire(wish)), wish)
+        return wire.read_grant(await self._send(self.writer.acquire(wish)), wish)
 
     async def leave(self, wish: wire.Acquire) -> bool:  # noqa: ARG002 - of the interface
         """Return False: a connection that closes is how a server hears of it."""
@@ -117,22 +117,22 @@ class HttpTransport:
 
     async def renew(self, lease: str, receipt: str) -> wire.Renewal:
         """POST a renewal."""
-        return wire.read_renewal(await self._send(self._writer.renew(lease, receipt)), lease)
+        return wire.read_renewal(await self._send(self.writer.renew(lease, receipt)), lease)
 
     async def release(self, lease: str, receipt: str) -> None:
         """DELETE the lease."""
-        wire.read_release(await self._send(self._writer.release(lease, receipt)))
+        wire.read_release(await self._send(self.writer.release(lease, receipt)))
 
     async def addon(self, lease: str, product: str) -> None:
         """GET the add-on."""
-        wire.read_addon(await self._send(self._writer.addon(lease, product)), product)
+        wire.read_addon(await self._send(self.writer.addon(lease, product)), product)
 
     async def _send(self, request: wire.Request) -> wire.Reply:
         session = self.session
         try:
             async with session.request(
                 request.method,
-                URL(self._url + request.path, encoded=True),
+                URL(self.url + request.path, encoded=True),
                 headers=request.headers,
                 data=request.body or None,
                 allow_redirects=False,  # the key goes to the server that was named, and nowhere else

@@ -151,6 +151,10 @@ class Writer:
         """Ask what the server can."""
         return self._request("GET", "/v1")
 
+    def channel(self) -> Request:
+        """Ask for a channel; what makes it an upgrade is added by who opens it."""
+        return self._request("GET", "/v1/channel")
+
     def addon(self, lease: str, product: str) -> Request:
         """Ask whether the lease's holder may use an add-on."""
         return self._request("GET", f"/v1/leases/{quote(lease, safe='')}/addons/{quote(product, safe='')}")

@@ -97,6 +97,7 @@ CALLS = {
     Event.RENEWED_LATE: lambda lease, n, now: lease.renewed(n, now, renewal_of(1)),
     Event.RENEW_FAILED: lambda lease, n, now: lease.renew_failed(n, now, ConnectionFailed()),
     Event.GONE: lambda lease, n, now: lease.renew_failed(n, now, GONE),
+    Event.ENDED: lambda lease, n, now: lease.ended(now, "revoked"),
     Event.STOP: lambda lease, n, now: lease.stop(),
 }
-REPLIES = set(CALLS) - {Event.ACQUIRE_SENT, Event.RENEW_SENT, Event.STOP}
+REPLIES = set(CALLS) - {Event.ACQUIRE_SENT, Event.RENEW_SENT, Event.ENDED, Event.STOP}

@@ -1,4 +1,4 @@
-"""A server over real HTTP that answers as a test says: late, wrongly, or not at all.
+"""A server over real HTTP and WebSockets that answers as a test says: late, wrongly, or not at all.
 
 For what a real seatd cannot be asked to do; what it does by itself is tested against a real one.
 """
@@ -24,6 +24,7 @@ class Seen:
     body: dict[str, Any]
     headers: Any
     at_s: float
+    way: str = "http"
 
 
 @dataclass
@@ -39,6 +40,10 @@ class Scripted:
     receipts: int = 0
     features: list[str] = field(default_factory=list)
     abouts: int = 0
+    sockets: list[web.WebSocketResponse] = field(default_factory=list)
+    upgrades: int = 0
+    upgrade: Callable[[web.Request], Awaitable[web.StreamResponse]] | None = None
+    muted: bool = False
 
     def line_up(self, op: str, *answers: Answer) -> None:
         self.next.setdefault(op, deque()).extend(answers)
@@ -49,21 +54,80 @@ class Scripted:
     def bodies(self, op: str) -> list[dict[str, Any]]:
         return [one.body for one in self.seen if one.op == op]
 
-    async def handle(self, request: web.Request) -> web.Response:
+    async def handle(self, request: web.Request) -> web.StreamResponse:
         if request.path == "/v1":
             self.abouts += 1
             return reply({"version": "0.1.0", "features": self.features})
+        if request.path == "/v1/channel":
+            self.upgrades += 1
+            return await (self.upgrade or self.channel)(request)
         op = {"DELETE": "release", "GET": "addon"}.get(request.method, "")
         op = op or ("renew" if request.path.endswith("/renew") else "acquire")
         raw = await request.read()
         body = msgpack.unpackb(raw) if raw else {}
         self.seen.append(Seen(op, body, request.headers.copy(), asyncio.get_running_loop().time()))
+        return await self.answer(op, request, body)
+
+    async def answer(self, op: str, request: web.Request, body: dict[str, Any]) -> web.Response:
         waiting = self.next.get(op)
         if waiting:
             return await waiting.popleft()()
         if op in self.always:
             return await self.always[op]()
         return getattr(self, op)(request, body)
+
+    def ways(self, op: str) -> list[str]:
+        return [one.way for one in self.seen if one.op == op]
+
+    async def push(self, kind: str, **fields: Any) -> None:
+        for socket in self.sockets:
+            await socket.send_bytes(msgpack.packb({"push": kind, **fields}))
+
+    async def channel(self, request: web.Request) -> web.WebSocketResponse:
+        """Answer frames as requests are answered."""
+        socket = web.WebSocketResponse(protocols=("seatd.v1",), autoping=False)
+        await socket.prepare(request)
+        self.sockets.append(socket)
+        doing: dict[int, asyncio.Task[None]] = {}
+        try:
+            async for message in socket:
+                if self.muted:
+                    continue
+                if message.type is web.WSMsgType.PING:
+                    await socket.pong(message.data)
+                elif message.type is web.WSMsgType.BINARY:
+                    frame = msgpack.unpackb(message.data)
+                    doing[frame["id"]] = asyncio.ensure_future(self.frame(request, socket, frame, doing))
+        finally:
+            self.sockets.remove(socket)
+            for task in doing.values():
+                task.cancel()
+        return socket
+
+    async def frame(self, request, socket, frame, doing) -> None:
+        number, op = frame.pop("id"), frame.pop("op")
+        self.seen.append(
+            Seen(op, frame, request.headers.copy(), asyncio.get_running_loop().time(), "channel")
+        )
+        if op == "leave":
+            if frame["of"] in doing:
+                doing[frame["of"]].cancel()
+            await socket.send_bytes(msgpack.packb({"id": number, "ok": {}}))
+            return
+        asked = [{"lease": lease, "receipt": receipt} for lease, receipt in frame.get("leases", ())] or [
+            frame
+        ]
+        answers = [await self.answer(op, request, one) for one in asked]
+        bodies = [msgpack.unpackb(answer.body) if answer.body else {} for answer in answers]
+        if "leases" in frame:
+            given = [
+                {**body, "lease": one["lease"]} if answer.status < 400 else {"error": body}
+                for one, answer, body in zip(asked, answers, bodies, strict=True)
+            ]
+            said = {"id": number, "ok": given}
+        else:
+            said = {"id": number, "ok" if answers[0].status < 400 else "error": bodies[0]}
+        await socket.send_bytes(msgpack.packb(said))
 
     def lease(self) -> dict[str, Any]:
         self.receipts += 1

@@ -242,7 +242,7 @@ def test_what_is_no_time_to_wait_is_told(wait_s):
 OUTCOMES = ("full", "early", "no_place", "granted", "reply_lost", "cut", "away", "learning", "foreign")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     data=st.data(),
     wait_ms=st.integers(1, 200_000),
@@ -284,7 +284,7 @@ def test_however_a_wait_goes_it_ends_and_never_believes_for_too_long(data, wait_
         assert 1 <= wish.wait_ms <= POLL_MS
         assert now + wish.wait_ms <= max(began + wait_ms, now + 1)
         assert not known or wish.wait_ms <= max(ttl_ms // 3, 1)
-        if placed is not None:
+        if placed is not None and now < began + wait_ms:
             assert now - latest <= PAUSE_MAX_MS + 400, "it is not passed over"
         sent, now = now, now + data.draw(st.integers(0, wish.wait_ms)) + took
         if outcome in {"granted", "reply_lost"} or granted_to.get(wish.request_id, 0) > now - took:

@@ -233,14 +233,14 @@ async def test_the_connection_is_shared_and_closed_by_the_last():
     async with serving() as script:
         client = client_of(script)
         async with client.seat(user="ana"):
-            first = client.transport._session
+            first = client.transport._http._session
             async with client.seat(user="bea"):
-                assert client.transport._session is first
+                assert client.transport._http._session is first
             assert not first.closed
         assert first.closed
         async with client:
             async with client.seat(user="ana"):
-                second = client.transport._session
+                second = client.transport._http._session
             assert not second.closed
         assert second.closed
 

@@ -53,7 +53,7 @@ async def test_a_cancelled_program_gives_its_seat_back_and_closes_its_connection
             await asyncio.sleep(0)
         with pytest.raises(asyncio.CancelledError):
             await running
-        assert client.transport._session is None
+        assert client.transport._http._session is None
         if times == 1:
             assert script.ops() == ["acquire", "release"]
 
