@@ -50,8 +50,11 @@ def until(what: Callable[[], Any], seconds: float = READY_S, doing: str = "") ->
 class Node:
     """One process, a store or a sentinel, in a folder of its own; fault it as a machine would be."""
 
-    def __init__(self, folder: Path, options: dict[str, Any], *, sentinel: bool = False) -> None:
+    def __init__(
+        self, folder: Path, options: dict[str, Any], *, sentinel: bool = False, password: str | None = None
+    ) -> None:
         self.folder = folder
+        self._password = password
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
         folder.mkdir()
@@ -73,7 +76,8 @@ class Node:
 
     def ask(self, *command: Any) -> Any:
         """Run one command on a connection of its own; raises `RedisError` where it does not answer."""
-        with redis.Redis(HOST, self.port, socket_timeout=1, socket_connect_timeout=1) as client:
+        waits: dict[str, Any] = {"socket_timeout": 1, "socket_connect_timeout": 1}
+        with redis.Redis(HOST, self.port, password=self._password, **waits) as client:
             return client.execute_command(*command)
 
     def kill(self) -> None:
@@ -111,7 +115,8 @@ class Node:
 class Sentinels:
     """A watched set of stores; `url` is what seatd is told.  Use with `with`, or `start` and `remove`.
 
-    With `lag_s` a primary refuses writes when no replica has been heard of for so long (min-replicas-max-lag).
+    With `lag_s` a primary refuses writes when no replica has been heard of for so long (min-replicas-max-lag).  With
+    `passwords`, of the stores and of the sentinels, both ask for theirs.
     """
 
     def __init__(
@@ -122,6 +127,7 @@ class Sentinels:
         failover_timeout_ms: int = 3_000,
         lag_s: int = 1,
         options: dict[str, Any] | None = None,
+        passwords: tuple[str, str] | None = None,
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="sn-"))
         store = {
@@ -133,8 +139,16 @@ class Sentinels:
             "min-replicas-max-lag": lag_s,
             **(options or {}),
         }
-        self.nodes = [Node(self.folder / f"node{number}", store) for number in range(replicas + 1)]
-        self.sentinels = [Node(self.folder / f"sentinel{number}", {}, sentinel=True) for number in range(3)]
+        password, watching = passwords or (None, None)
+        store |= {"requirepass": password, "masterauth": password} if password else {}
+        asks = {"requirepass": watching} if watching else {}
+        self.nodes = [
+            Node(self.folder / f"node{number}", store, password=password) for number in range(replicas + 1)
+        ]
+        self.sentinels = [
+            Node(self.folder / f"sentinel{number}", asks, sentinel=True, password=watching)
+            for number in range(3)
+        ]
         for replica in self.nodes[1:]:
             replica.configure(f"replicaof {HOST} {self.nodes[0].port}")
         for sentinel in self.sentinels:
@@ -143,6 +157,7 @@ class Sentinels:
                 f"sentinel down-after-milliseconds {SERVICE} {down_after_ms}",
                 f"sentinel failover-timeout {SERVICE} {failover_timeout_ms}",
                 f"sentinel parallel-syncs {SERVICE} {replicas}",
+                *([f"sentinel auth-pass {SERVICE} {password}"] if password else []),
             )
 
     def __enter__(self) -> Self:
@@ -155,7 +170,12 @@ class Sentinels:
     @property
     def url(self) -> str:
         """The store's URL as seatd takes it."""
-        return f"redis+sentinel://{','.join(f'{HOST}:{node.port}' for node in self.sentinels)}/{SERVICE}"
+        return f"redis+sentinel://{self.places}/{SERVICE}"
+
+    @property
+    def places(self) -> str:
+        """Where the sentinels are, as a URL names them."""
+        return ",".join(f"{HOST}:{node.port}" for node in self.sentinels)
 
     def start(self) -> None:
         """Start everything, and wait until a failover could be decided."""

@@ -51,9 +51,18 @@ class Failovers:
         for partition, before in self._epochs.items():
             state = await self._store.look(partition)
             if state.known and state.epoch != before:
+                await self._check_w()
                 self._epochs[partition] = state.epoch
                 self._until[partition] = now + (self._options.w_ms + LONGER_MS) / 1000
         return {partition: self._epochs[partition] for partition, until in self._until.items() if until > now}
+
+    async def _check_w(self) -> None:
+        """Warn where the store lets an old primary write for longer than seatd reckons with."""
+        alone_ms = await self._store.longest_alone_ms()
+        if alone_ms is None:
+            log.warning("min-replicas-to-write is not set: an old primary may sell a seat again")
+        elif alone_ms > self._options.w_ms:
+            log.warning("an old primary may write for longer than --w-ms", at_most_ms=alone_ms)
 
     async def _close_everywhere(self, epochs: dict[int, int]) -> None:
         nodes = sorted(await self._watchers.nodes())[:NODES_MAX]

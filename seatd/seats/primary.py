@@ -43,9 +43,12 @@ class Watchers:
         async with self._sentinels() as sentinels:
 
             async def ask(client: Any) -> None:
-                state = (await client.sentinel_masters()).get(service)
-                if state and sentinels.check_master_state(state, service):
-                    found.append((int(state["config-epoch"]), (state["ip"], int(state["port"]))))
+                # While replicas are being told, the full state still shows the old primary; only the address is the
+                # new one's already.  The epoch is read first: a later one must not come with an earlier address.
+                epoch = int((await client.sentinel_masters())[service]["config-epoch"])
+                place = await client.sentinel_get_master_addr_by_name(service)
+                if place:
+                    found.append((epoch, (place[0], int(place[1]))))
 
             await _most([ask(client) for client in sentinels.sentinels])
         if not found:

@@ -305,6 +305,14 @@ class Store:
             raise StoreAwayError(str(reply))
         return reply
 
+    async def longest_alone_ms(self) -> int | None:
+        """Tell how long a primary may go on writing when no replica hears it; None: for ever, or it does not say."""
+        reply = await self._one(["CONFIG", "GET", "min-replicas-*"])
+        values = {name.decode(): int(value) for name, value in zip(reply[::2], reply[1::2], strict=True)}
+        if not values.get("min-replicas-to-write") or not values.get("min-replicas-max-lag"):
+            return None
+        return (values["min-replicas-max-lag"] + 1) * 1000
+
     async def due(self, partition: int, now_ms: int, most: int) -> list[str]:
         """Name up to `most` tenants that want to be swept by `now_ms`, the longest due first."""
         key = self.partition_keys(partition)[2]

@@ -3,9 +3,12 @@
 import asyncio
 import time
 
+import pytest
+
 from seatd.flows.failover import Failovers
+from seatd.seats.primary import SecurePrimaryConnection
 from seatd.seats.store import Store, StoreAwayError, StoreOptions, UnopenedError, connect, watchers
-from tests.sentinels import Node, Sentinels
+from tests.sentinels import SERVICE, Node, Sentinels
 
 OPTIONS = StoreOptions(q_ms=4_000, w_ms=4_000)
 LOOK = ("inspect", [("", "status")])
@@ -47,6 +50,31 @@ async def test_a_primary_that_comes_back_is_not_the_one_that_was_known() -> None
         assert (await store.open_epoch(0, 1, 2)).epoch == 2
         assert await epoch_of(store) == 2
         await store.close()
+
+
+async def test_passwords_of_stores_and_sentinels_are_told_apart() -> None:
+    with Sentinels(replicas=1, passwords=("of-nodes", "of-sentinels")) as sentinels:
+        url = f"redis+sentinel://:of-nodes@{sentinels.places}/{SERVICE}?sentinel_password="
+        store = Store(connect(f"{url}of-sentinels", OPTIONS), OPTIONS)
+        assert await store.now_ms() > 0
+        assert await store.longest_alone_ms() == 2_000
+        assert len(await watchers(f"{url}of-sentinels", OPTIONS).nodes()) == 2
+        await store.close()
+        for wrong in (f"{url}wrong", f"{url}of-sentinels".replace("of-nodes", "wrong")):
+            store = Store(connect(wrong, OPTIONS), OPTIONS)
+            with pytest.raises(StoreAwayError) as refused:
+                await store.now_ms()
+            assert "wrong" not in str(refused.value)
+            await store.close()
+
+
+def test_tls_is_spoken_to_both_unless_told_otherwise() -> None:
+    url = "redis+sentinel://h1/seats?ssl=true&ssl_ca_certs=/ca.pem&ssl_check_hostname=false"
+    connection = watchers(url, OPTIONS).connection_to_primary()
+    assert isinstance(connection, SecurePrimaryConnection)
+    assert (connection.ca_certs, connection.check_hostname) == ("/ca.pem", False)
+    plain = watchers("redis+sentinel://h1/seats?sentinel_ssl=true", OPTIONS).connection_to_primary()
+    assert not isinstance(plain, SecurePrimaryConnection)
 
 
 async def test_an_old_primary_that_is_reached_answers_nothing_more() -> None:
