@@ -31,11 +31,18 @@ class Judged:
 
 
 async def play(
-    house: House, fault: Fault, seed: int, number: int, counts: Counter[str], *, written_s: float = WRITTEN_S
+    house: House,
+    fault: Fault,
+    seed: int,
+    number: int,
+    counts: Counter[str],
+    *,
+    tenants: int = TENANTS,
+    written_s: float = WRITTEN_S,
 ) -> list[Judged]:
     """Play one episode; its ledger has `written_s` to be written."""
     rng = random.Random(f"{seed} {fault.name} {number}")
-    histories = [await _open(house, fault, seed, number, rng) for _ in range(TENANTS)]
+    histories = [await _open(house, fault, seed, number, rng) for _ in range(tenants)]
     desks = [desk for history in histories for desk in _desks(house, fault, history, rng)]
     tasks = [asyncio.create_task(desk.work()) for desk in desks]
     try:
@@ -63,8 +70,8 @@ async def play(
 async def _open(house: House, fault: Fault, seed: int, number: int, rng: random.Random) -> History:
     house.tenants += 1
     tenant, cap = f"t{house.tenants}", rng.randint(1, 2 if fault.linear else 4)
-    key = await house.tenant(tenant, cap)
-    return History(fault.name, seed, number, tenant, key, cap, house.plan.ttl_ms)
+    key = await house.tenant(tenant, cap, fault.ttl_ms)
+    return History(fault.name, seed, number, tenant, key, cap, fault.ttl_ms)
 
 
 def _desks(house: House, fault: Fault, history: History, rng: random.Random) -> list[Desk]:

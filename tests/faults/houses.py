@@ -41,7 +41,6 @@ class Plan:
     small_disk: bool = False
     q_ms: int = 300
     w_ms: int = 0
-    ttl_ms: int = TTL_MS
     environ: dict[str, str] = field(default_factory=dict)
 
 
@@ -123,9 +122,9 @@ class House:
     def database(self) -> Path:
         return self.seatd.data / "seatd.db"
 
-    async def tenant(self, name: str, seats: int) -> str:
+    async def tenant(self, name: str, seats: int, ttl_ms: int) -> str:
         """Make a tenant; returns a client key of it."""
-        fields = {"name": name, "tariff": "team", "seats": seats, "lease_ttl_ms": self.plan.ttl_ms}
+        fields = {"name": name, "tariff": "team", "seats": seats, "lease_ttl_ms": ttl_ms}
         await self.admin("PUT", f"/v1/tenants/{name}", fields)
         return str((await self.admin("POST", f"/v1/tenants/{name}/keys", {"scope": "client"}))["key"])
 

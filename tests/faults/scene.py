@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from tests.faults.desks import Habits
 from tests.faults.history import History
-from tests.faults.houses import House, Plan
+from tests.faults.houses import TTL_MS, House, Plan
 
 
 @dataclass
@@ -47,3 +47,4 @@ class Fault:
     full: int = 12
     short: int = 1
     linear: bool = False
+    ttl_ms: int = TTL_MS
