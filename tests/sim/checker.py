@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from seatd.model import Policy
 from seatd.seats.receipts import Receipt
 from seatd.usage.fold import join, known_from
-from tests.sim.operations import Event
+from tests.sim.operations import Event, Open
 from tests.sim.rules import FOR_EVER, Tombstone
 from tests.sim.sql import usage_event
 from tests.sim.store import Node
@@ -198,9 +198,14 @@ class Watch:
             self._broken("I6", f"{counters} after {(epoch, seq, hwm)}")
         self._counters[key] = counters
         if verb == "open" and answer == ["open", op.epoch]:
-            if op.epoch < self._opened:
+            if op.epoch < self._opened and isinstance(op, Open):
                 self._broken("I6", f"epoch {op.epoch} opened after {self._opened}")
             self._opened = max(self._opened, op.epoch)
+        elif answer[0] in {"granted", "renewed"} and state.epoch < self._opened and self._leads(node):
+            self._broken("I6", f"served in epoch {state.epoch} after {self._opened} was opened")
+
+    def _leads(self, node: Node) -> bool:
+        return bool(node is self.world.primary and node.writes_until == FOR_EVER)
 
     def _keep_alive(self, node: Node, tenant: str, user: str, lease: str, expires: int) -> None:
         until = self.now + (expires - node.now) * 1_000_000 // node.rate_ppm

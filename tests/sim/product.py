@@ -92,6 +92,7 @@ class ProductServer(Server):
         return AWAY
 
     def _open_here(self, stepped: int) -> Steps:
+        self.view = self.world.primary  # sentinels are asked anew
         looked = yield self._ask("look", Look())
         if looked[0] != "looked":
             return False

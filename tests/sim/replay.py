@@ -5,16 +5,15 @@ servers do, is not decided here.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from tests.sim.product import ProductServer
 from tests.sim.real import RealNode, valkeys
 from tests.sim.rules import Rules
 from tests.sim.tables import ProductSql
-from tests.sim.world import PAIR, Parts, Setting, World
+from tests.sim.world import PAIR, Make, Parts, Setting, World
 
-ROLLS_BACK = frozenset({*PAIR, "rollback", "everything"})
-Make = Callable[[int, Setting, Rules], World]
+ROLLS_BACK = frozenset({*PAIR, "rollback", "everything", "scripted"})
 
 
 @contextlib.contextmanager

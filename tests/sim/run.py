@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 from tests.sim.checker import Violation
 from tests.sim.linear import TooLongError, linearizable, steps_of
 from tests.sim.network import Link
-from tests.sim.replay import Make, real_worlds
+from tests.sim.replay import real_worlds
 from tests.sim.rules import Rules
-from tests.sim.world import FAULTS, Setting, World, setting_for
+from tests.sim.world import FAULTS, Make, Setting, World, setting_for
 
 SMALL = Setting(
     fault="linear", ttls=(3_600_000,), horizon_ms=5_000, pause_ms=(50, 900), stay_ms=(100, 1_500), again=0, crash=0,

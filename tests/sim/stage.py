@@ -3,6 +3,7 @@
 For what chance finds too seldom.  Each scenario takes rules and tells what did not hold.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,15 +14,17 @@ from tests.sim.clients import Client
 from tests.sim.operations import Acquire, Answer, Project, Release, Renew, Revoke, State, Sweep
 from tests.sim.rules import FOR_EVER, Rules, Tombstone
 from tests.sim.store import Node
-from tests.sim.world import CALM, LATE, TENANT, Setting, World
+from tests.sim.world import CALM, LATE, TENANT, Make, Setting, World
 
 
 class Stage:
     """Two users, one seat, up to two nodes; `now` is set by the script."""
 
-    def __init__(self, rules: Rules, **fixed: Any) -> None:
-        setting = Setting(link=CALM, store_link=CALM, ttls=(3_000,), delta_ms=100, client_drift=False)
-        self.world = World(0, replace(setting, **fixed), rules)
+    def __init__(self, rules: Rules, make: Make = World, **fixed: Any) -> None:
+        setting = Setting(
+            fault="scripted", link=CALM, store_link=CALM, ttls=(3_000,), delta_ms=100, client_drift=False
+        )
+        self.world = make(0, replace(setting, **fixed), rules)
         for node in self.world.nodes:
             node.offset_ms, node.rate_ppm = 1_000_000, 1_000_000
         self.world.clients = []
@@ -65,11 +68,8 @@ class Stage:
         )
         answer = self.do(node, "acquire", op)
         if answer[0] == "granted":
-            _, _, lease, start, expires, ttl, kind, cap, _ = answer
-            held = _nobodys()._replace(
-                tenant=client.tenant, user=client.user, client=client.name, lease=lease, start_ms=start,
-                expires_ms=expires, kind=kind, cap=cap,
-            )  # fmt: skip
+            _, _, lease, start, expires, ttl, kind, cap, version = answer
+            held = Receipt(client.tenant, client.user, client.name, lease, start, expires, kind, cap, version)
             client._believe(self.world.loop.now, held, ttl)
         return answer
 
@@ -95,7 +95,7 @@ class Stage:
     def fail_over(self) -> tuple[Node, Node]:
         """Promote the second node with all that the first has; the first goes on for W."""
         old, new = self.world.nodes
-        new.put(old.state.copy())
+        new.put(old.older(self.world.loop.now))
         new.promote()
         self.world.primary = new
         old.writes_until = self.world.loop.now + self.world.times.w_ms
@@ -106,13 +106,16 @@ class Stage:
         return self.world.watch.violations
 
 
+Begin = Callable[..., Stage]
+
+
 def _nobodys() -> Receipt:
     return Receipt(TENANT, "nobody", "c0", "none", 0, 0, "team", 0)
 
 
-def lapsed_at_the_old_primary(rules: Rules) -> list[Violation]:
+def lapsed_at_the_old_primary(rules: Rules, begin: Begin = Stage) -> list[Violation]:
     """A holder goes over to the new primary; the old one takes it for lapsed and gives its seat away."""
-    stage = Stage(rules, nodes=2, w_ms=6_000)
+    stage = begin(rules, nodes=2, w_ms=6_000)
     first, second = stage.client("u0"), stage.client("u1")
     stage.acquire(first, stage.world.primary)
     stage.at(500)
@@ -125,12 +128,12 @@ def lapsed_at_the_old_primary(rules: Rules) -> list[Violation]:
     return stage.finish()
 
 
-def lapsed_then_restored(rules: Rules) -> list[Violation]:
+def lapsed_then_restored(rules: Rules, begin: Begin = Stage) -> list[Violation]:
     """A lapsed lease comes back with an old copy of the store, and its holder with an old receipt."""
-    stage = Stage(rules)
+    stage = begin(rules)
     node, first, second = stage.world.primary, stage.client("u0"), stage.client("u1")
     stage.acquire(first, node)
-    copy = node.state.copy()
+    copy = node.older(stage.world.loop.now)
     stage.at(3_700)
     stage.acquire(second, node)
     stage.at(4_000)
@@ -159,9 +162,9 @@ def new_tenant_at_both_primaries(rules: Rules) -> list[Violation]:
     return stage.finish()
 
 
-def caps_that_rose_and_fell(rules: Rules) -> list[Violation]:
+def caps_that_rose_and_fell(rules: Rules, begin: Begin = Stage) -> list[Violation]:
     """The first holder was granted under one seat, the second under two; the cap is one again, the store lost."""
-    stage = Stage(rules)
+    stage = begin(rules)
     node, first, second = stage.world.primary, stage.client("u0"), stage.client("u1")
     stage.acquire(first, node)
     for at, cap in ((300, 2), (500, 1)):

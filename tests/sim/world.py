@@ -84,6 +84,7 @@ class Parts(NamedTuple):
 
 
 MODEL = Parts(Node, Server, Sql)
+Make = Callable[[int, Setting, Rules], "World"]
 
 
 class World:
