@@ -32,6 +32,8 @@ from seatd.database.engine import make_engine, reading
 from seatd.embedded import EmbeddedStore
 from seatd.flows import demo, lost_leases
 from seatd.flows.burials import Burials
+from seatd.flows.closed_months import ClosedMonths
+from seatd.flows.closing import Closing, Waits
 from seatd.flows.epochs import Epochs, Trust
 from seatd.flows.failover import Failovers
 from seatd.flows.inquiries import Inquiries
@@ -41,6 +43,7 @@ from seatd.flows.months import Months
 from seatd.flows.policy import Projector
 from seatd.flows.price_lists import PriceLists
 from seatd.flows.services import Services
+from seatd.flows.signing import Signer
 from seatd.model import Refusal, Scope
 from seatd.seats.batch import Batcher
 from seatd.seats.news import Subscription
@@ -55,6 +58,7 @@ from seatd.web.billing import add_billing_routes
 from seatd.web.billing_inquiries import add_inquiry_routes
 from seatd.web.channel import add_channel
 from seatd.web.channels import Channels
+from seatd.web.closed import add_closed_routes
 from seatd.web.listener import listen
 from seatd.web.ops import Probes, TenantNow, add_ops_routes
 from seatd.web.problems import problems
@@ -62,6 +66,7 @@ from seatd.web.receipt_keys import add_receipt_key_routes
 from seatd.web.usage import add_usage_routes
 
 DRAIN_MS: Final = 5_000
+CATCH_UP_MS: Final = 5_000
 INTERNAL_BODY_MAX: Final = 1024 * 1024 - 1
 LOOP_PAUSE_S: Final = 1.0
 DATABASE_AGAIN_S: Final = 2.0
@@ -234,6 +239,7 @@ async def _compose(
     add_receipt_key_routes(house, keys)
     add_usage_routes(house)
     add_billing_routes(house, months, price_lists)
+    add_closed_routes(house, _closing(months, recorder, keys, settings), ClosedMonths(engine))
     add_inquiry_routes(house, Inquiries(engine, months))
     add_ops_routes(house, _probes(seats, store, projector))
     internal = await listen(stack, house, settings.internal_listen)
@@ -247,6 +253,17 @@ def _after_failovers(
         return {}
     failovers = Failovers(store, watchers(url, options), options, range(options.partitions))
     return {"failover": failovers.close_earlier_for_ever}
+
+
+def _closing(months: Months, recorder: Recorder, keys: Keys, settings: Settings) -> Closing:
+    return Closing(
+        months,
+        clock=wall_clock_ms,
+        recorded=lambda: recorder.caught_up(CATCH_UP_MS),
+        waiting=lambda: recorder.waiting,
+        signer=lambda: Signer(keys.keyring),
+        waits=Waits(settings.q_ms, settings.delta_ms, settings.w_ms),
+    )
 
 
 def _probes(seats: Seats, store: Store, projector: Projector) -> Probes:

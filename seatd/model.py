@@ -155,6 +155,8 @@ CODES: Final[Mapping[str, tuple[int, str]]] = {
     "no_booking_left": (409, "Every booked quantity is named"),
     "bindings_exceed": (409, "More users are named than would be booked"),
     "no_price_list": (409, "No price list is in force"),
+    "not_over": (409, "The month is not over"),
+    "usage_incomplete": (409, "Usage of the month is missing"),
     "lease_gone": (410, "The lease is gone"),
     "too_large": (413, "The body is too large"),
     "unsupported_media_type": (415, "The media type is not supported"),

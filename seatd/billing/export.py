@@ -92,14 +92,15 @@ def usage_file(lines: Iterable[Usage], file_format: Format) -> Iterator[bytes]:
 
 def _file(columns: Row, rows: Iterable[Row], file_format: Format) -> Iterator[bytes]:
     if file_format == "csv":
-        yield _csv_line(columns)
-        yield from map(_csv_line, rows)
+        yield csv_line(columns)
+        yield from map(csv_line, rows)
         return
     for row in rows:
         yield (json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False) + "\n").encode()
 
 
-def _csv_line(values: Row) -> bytes:
+def csv_line(values: Row) -> bytes:
+    """Write one line of CSV."""
     return (",".join(map(_csv_value, values)) + "\n").encode()
 
 

@@ -12,6 +12,7 @@ import click
 
 from seatd.catalogue.pricelist import PriceList, PriceListError
 from seatd.cli.client import Api, path, speaks_api
+from seatd.cli.closing import close, verify
 from seatd.cli.inquiries import advise, peak, preview, what_if
 from seatd.cli.output import Output, instant
 from seatd.cli.rate import rate, read_price_list
@@ -24,8 +25,8 @@ def billing() -> None:
     """Price lists, months, charges and usage."""
 
 
-for question in (advise, peak, preview, rate, what_if):
-    billing.add_command(question)
+for command in (advise, close, peak, preview, rate, verify, what_if):
+    billing.add_command(command)
 
 
 @billing.group()
@@ -94,12 +95,37 @@ def list_(api: Api, out: Output) -> None:
     "--format", "file_format", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True
 )
 @click.option(
+    "--file", "name", metavar="NAME", help="A file of a closed month, as its manifest.json names it."
+)
+@click.option(
+    "--evidence", metavar="TENANT", help="The evidence bundle of a tenant, of a closed month (tar.gz)."
+)
+@click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File (default: standard output)."
 )
 @speaks_api
-def export(*, month: str, what: str, file_format: str, output: Path | None, api: Api, out: Output) -> None:
-    """Write a month's charges or usage; the file appears whole, or not at all."""
-    raw = api.call("GET", f"{path('billing', month)}/{what}.{file_format}").body or b""
+def export(
+    *,
+    month: str,
+    what: str,
+    file_format: str,
+    name: str | None,
+    evidence: str | None,
+    output: Path | None,
+    api: Api,
+    out: Output,
+) -> None:
+    """Write a month's charges or usage, or of a closed month any of its files; what is written appears whole, or not at all."""
+    route = f"{path('billing', month)}/{what}.{file_format}"
+    if name or evidence:
+        if name and evidence:
+            raise click.UsageError("--file and --evidence: one of them.")
+        route = (
+            path("billing", month, "files", name)
+            if name
+            else path("billing", month, "evidence", evidence or "")
+        )
+    raw = api.call("GET", route).body or b""
     if output is None:
         sys.stdout.buffer.write(raw)
         sys.stdout.buffer.flush()

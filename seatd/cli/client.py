@@ -71,6 +71,7 @@ class Api:
             parts.path.rstrip("/"),
         )
         self.url = url
+        self.timeout_s = TIMEOUT_S
         self._key = key
 
     def call(
@@ -99,7 +100,7 @@ class Api:
         self, method: str, target: str, sent: bytes | None, headers: dict[str, str]
     ) -> tuple[int, Mapping[str, str], bytes]:
         kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
-        connection = kind(self._host, self._port, timeout=TIMEOUT_S)
+        connection = kind(self._host, self._port, timeout=self.timeout_s)
         try:
             connection.request(method, target, body=sent, headers=headers)
             answer = connection.getresponse()

@@ -4,6 +4,7 @@ Decides which rows are of the month: settings since ever (they hold until someth
 overlap it, denials and deliveries within it.  Users are person ids.  Nothing is priced here.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
@@ -11,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from seatd.accounts import facts as account
 from seatd.accounts.facts import BindingFact, BookingFact, Fact, TariffFact
-from seatd.billing.events import Booked, Bound, Event, Metered, TariffSet
+from seatd.billing.events import Booked, Bound, Denied, Event, Metered, SeatEnded, SeatStarted, TariffSet
 from seatd.billing.facts import Lease, TenantFacts
 from seatd.billing.history import History
 from seatd.billing.months import Month
@@ -59,6 +60,19 @@ async def load(connection: AsyncConnection, tenant: str, month: Month) -> MonthF
         denials=tuple(denial.at_ms for denial in denials),
     )
     return MonthFacts(facts, unstarted, tuple(settings), tuple(spans), denials)
+
+
+def told_events(loaded: MonthFacts, month: Month) -> Iterator[Event]:
+    """Give a tenant's month as events, leases in the order of the chain; what goes on beyond the month is open."""
+    tenant = loaded.facts.tenant
+    yield from loaded.settings
+    for span in loaded.spans:
+        if span.started_ms is not None:
+            yield SeatStarted(span.started_ms, tenant, span.lease, span.person, span.tariff)
+        if span.ended_ms is not None and span.ended_ms < month.end_ms:
+            yield SeatEnded(span.ended_ms, tenant, span.lease)
+    for denial in loaded.denials:
+        yield Denied(denial.at_ms, tenant, denial.person, denial.reason)
 
 
 def _event(fact: Fact) -> Event:

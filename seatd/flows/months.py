@@ -84,7 +84,7 @@ class Months:
         clock: Callable[[], int],
         waiting: Callable[[], int | None],
     ) -> None:
-        self._engine = engine
+        self.engine = engine
         self._price_lists = price_lists
         self._clock = clock
         self._waiting = waiting
@@ -100,10 +100,10 @@ class Months:
 
     async def rated(self, opened: OpenMonth) -> AsyncIterator[list[Rated]]:
         """Rate a month, a lot of tenants at a time."""
-        async with reading(self._engine) as connection:
+        async with reading(self.engine) as connection:
             names = iter(await tenant_ids(connection))
         while lot := list(islice(names, TENANTS_A_LOT)):
-            async with reading(self._engine) as connection:
+            async with reading(self.engine) as connection:
                 loaded = [await load(connection, tenant, opened.month) for tenant in lot]
             yield await asyncio.to_thread(_rate_all, loaded, opened)
 
@@ -116,12 +116,12 @@ class Months:
         async for lot in self.rated(opened):
             for rated in lot:
                 if rated.charges or rated.usage:
-                    sums.append(_totals(rated, opened.price_list))
+                    sums.append(totals_of(rated, opened.price_list))
                 if rated.unstarted:
                     unstarted[rated.tenant] = rated.unstarted
                 for product in rated.unpriced:
                     unpriced.setdefault(product, []).append(rated.tenant)
-        async with reading(self._engine) as connection:
+        async with reading(self.engine) as connection:
             gaps = await gaps_since(connection, opened.month.start_ms)
         asked = (
             *questions.about_products(unpriced, opened.price_list),
@@ -141,10 +141,11 @@ class Months:
 
 
 def _rate_all(loaded: Iterable[MonthFacts], opened: OpenMonth) -> list[Rated]:
-    return [_rate(each, opened) for each in loaded]
+    return [rate_tenant(each, opened) for each in loaded]
 
 
-def _rate(loaded: MonthFacts, opened: OpenMonth) -> Rated:
+def rate_tenant(loaded: MonthFacts, opened: OpenMonth) -> Rated:
+    """Rate one tenant's month; `until_ms` at its end or later is all of it."""
     facts, month, price_list, until_ms = loaded.facts, opened.month, opened.price_list, opened.until_ms
     return Rated(
         facts.tenant,
@@ -155,7 +156,8 @@ def _rate(loaded: MonthFacts, opened: OpenMonth) -> Rated:
     )
 
 
-def _totals(rated: Rated, price_list: PriceList) -> Totals:
+def totals_of(rated: Rated, price_list: PriceList) -> Totals:
+    """Add up one tenant's lines; all zero where there are none."""
     nothing = Decimal("0.00")
     if not rated.charges:
         return Totals(rated.tenant, price_list.currency, nothing, nothing, nothing, ())

@@ -81,6 +81,16 @@ class OpenGap:
     noticed_ms: int
 
 
+class AcceptedGap(NamedTuple):
+    """Events that were never seen, and why a month was closed all the same."""
+
+    partition: int
+    epoch: int
+    from_seq: int
+    to_seq: int
+    reason: str
+
+
 def _begin(started_ms: int | None, ended_ms: int | None) -> int:
     return started_ms if started_ms is not None else ended_ms or 0
 
@@ -191,6 +201,17 @@ async def denials_of(
     )
     found = await connection.execute(query.order_by(row.at_ms, row.person, row.reason))
     return tuple(DenialRecord(*values) for values in found)
+
+
+async def accepted_since(connection: AsyncConnection, since_ms: int) -> tuple[AcceptedGap, ...]:
+    """Give the gaps noticed at `since_ms` or later that somebody accepted, in order."""
+    row = seq_gaps.c
+    query = (
+        select(row.partition, row.epoch, row.from_seq, row.to_seq, row.accepted_reason)
+        .where(row.noticed_ms >= since_ms, row.accepted_ms.is_not(None))
+        .order_by(row.partition, row.epoch, row.from_seq)
+    )
+    return tuple(AcceptedGap(*values) for values in await connection.execute(query))
 
 
 async def gaps_since(connection: AsyncConnection, since_ms: int) -> tuple[OpenGap, ...]:

@@ -8,12 +8,14 @@ stream id.  How rows are folded is not decided here.
 """
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from seatd.database import freezing
 from seatd.database.engine import reading, writing
 from seatd.model import Refusal, UsageEvent
 from seatd.telemetry import RECORDED, RECORDER_ERRORS, SEQ_GAPS, STREAM_BACKLOG, log
@@ -67,21 +69,40 @@ class Recorder:
         self._closing = asyncio.Event()
         self._turn = asyncio.Lock()
         self.waiting: int | None = None
+        self._begun = 0
+        self._whole = 0
+        self._round_over = asyncio.Event()
 
     async def record_once(self, partition: int) -> int:
         """Record one batch; returns how many events it held, 0 where there were none or another was first.
 
         Raises `Refusal` where SQL is away, and what the stream raises.
         """
+        return await self._record(partition) or 0
+
+    async def _record(self, partition: int) -> int | None:
+        """Record one batch; None where another recorder was first."""
         events = await self._stream.events(partition, STREAM_START, self._batch)
         if not events:
             return 0
         progress = await self._commit(partition, events)
         if progress is None:
-            return 0
+            return None
         _tell(partition, progress)
         await self._stream.trim(partition, events[-1])
         return len(events)
+
+    async def caught_up(self, within_ms: int) -> bool:
+        """Wait until everything that stands in the streams now is recorded; False where time ran out.
+
+        `run_for_ever` records it: a round that begins from now on and reads every stream to its end.
+        """
+        wanted = self._begun + 1
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_ms / 1000):
+                while self._whole < wanted:
+                    await self._round_over.wait()
+        return self._whole >= wanted
 
     async def _commit(self, partition: int, events: list[UsageEvent]) -> Progress | None:
         """Write rows and cursor in one transaction; None where another recorder moved the cursor meanwhile."""
@@ -89,6 +110,9 @@ class Recorder:
         before = self._cursors.pop(partition, None) or await self._load(partition)
         progress = advance(before, events)
         async with writing(self._engine) as connection:
+            await freezing.share(
+                connection
+            )  # before any row is locked: whoever freezes a month waits for no row
             if not await cursors.move(connection, partition, before, progress.cursor):
                 return None
             if progress.late:
@@ -107,6 +131,8 @@ class Recorder:
         while not self._closing.is_set():
             async with self._turn:
                 more = await self._round()
+            self._round_over.set()  # whoever waits is woken, and waits for the next one
+            self._round_over.clear()
             if not more:
                 await self._pause(every_ms / 1000)
 
@@ -119,11 +145,12 @@ class Recorder:
 
     async def _round(self) -> bool:
         """Record a batch of each partition; True where more is waiting and nothing failed."""
-        counts: list[int] = []
+        self._begun += 1
+        counts: list[int | None] = []
         failed: Exception | None = None
         for partition in self._partitions:
             try:
-                counts.append(await self.record_once(partition))
+                counts.append(await self._record(partition))
             except Exception as error:  # noqa: BLE001 - whatever it was, the next round may do better
                 failed = error
                 if isinstance(error, self._away):
@@ -134,6 +161,8 @@ class Recorder:
             self._stumbled(failed)
             return False
         self._recovered()
+        if all(count is not None and count < self._batch for count in counts):
+            self._whole = self._begun
         return self._batch in counts
 
     async def _count(self) -> Exception | None:

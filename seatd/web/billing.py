@@ -18,6 +18,7 @@ from seatd.model import Refusal, invalid
 from seatd.web.admin_reading import NoQuery, query
 from seatd.web.admin_views import listing
 from seatd.web.auth import GRANT, for_billing
+from seatd.web.closed import CLOSED, MONTH, closed_body, closed_of, send
 from seatd.web.codec import respond
 from seatd.web.streaming import stream
 
@@ -25,7 +26,6 @@ TOML: Final = "application/toml"
 MONTHS: Final = web.AppKey("months", Months)
 PRICE_LISTS: Final = web.AppKey("price_lists", PriceLists)
 
-_MONTH: Final = r"{month:\d{4}-\d{2}}"
 _CONTENT_TYPES: Final[dict[Format, str]] = {
     "csv": "text/csv; charset=utf-8",
     "jsonl": "application/x-ndjson",
@@ -59,12 +59,16 @@ async def _list_price_lists(request: web.Request) -> web.Response:
 
 async def _preview(request: web.Request) -> web.Response:
     query(request, NoQuery)
+    if closed := await closed_of(request):
+        return respond(request, await closed_body(request.app[CLOSED], closed))
     return respond(request, _month(await request.app[MONTHS].preview(request.match_info["month"])))
 
 
 def _export(what: What, file_format: Format) -> Any:
     async def handler(request: web.Request) -> web.StreamResponse:
         query(request, NoQuery)
+        if closed := await closed_of(request):
+            return await send(request, closed, f"{what}.{file_format}")
         months = request.app[MONTHS]
         opened = await months.open(request.match_info["month"])
         return await stream(
@@ -137,16 +141,16 @@ def _tenant(totals: Totals) -> dict[str, Any]:
 
 
 def add_billing_routes(app: web.Application, months: Months, price_lists: PriceLists) -> None:
-    """Mount the billing routes; the application has `auth.SERVICES` set, and the `problems` middleware."""
+    """Mount the billing routes; the application has those of `closed`, `auth.SERVICES`, and the `problems` middleware."""
     app[MONTHS] = months
     app[PRICE_LISTS] = price_lists
     app.add_routes(
         [
             web.post("/v1/billing/price-lists", for_billing(_add_price_list)),
             web.get("/v1/billing/price-lists", for_billing(_list_price_lists)),
-            web.get(f"/v1/billing/{_MONTH}", for_billing(_preview)),
+            web.get(f"/v1/billing/{MONTH}", for_billing(_preview)),
             *(
-                web.get(f"/v1/billing/{_MONTH}/{what}.{each}", for_billing(_export(what, each)))
+                web.get(f"/v1/billing/{MONTH}/{what}.{each}", for_billing(_export(what, each)))
                 for what in _WHATS
                 for each in _CONTENT_TYPES
             ),

@@ -13,20 +13,22 @@ from seatd.database.schema import (
     bindings,
     bookings,
     denials,
-    ledger_leases,
     metadata,
     meters,
     people,
     tariffs,
     tenants,
 )
+from seatd.usage.fold import Known
 from seatd.usage.intervals import FOREVER_MS
+from seatd.usage.writing import Writer
 
 
 async def wipe(engine: AsyncEngine) -> None:
     async with writing(engine) as connection:
         for table in reversed(metadata.sorted_tables):
-            await connection.execute(table.delete())
+            if table.name not in ("usage_chain", "chain_heads"):  # append-only
+                await connection.execute(table.delete())
 
 
 async def write_history(engine: AsyncEngine, events: Iterable[Event]) -> None:
@@ -108,7 +110,8 @@ async def _write_tenant(connection: AsyncConnection, tenant: str, events: list[E
             }.values()
         ),
     )
-    await write(ledger_leases, _leases(events, person))
+    known = {(tenant, lease): known for lease, known in _leases(events, person).items()}
+    await (await Writer.begin(connection, 0)).leases(known, {})
     await write(
         denials,
         list(
@@ -127,22 +130,18 @@ async def _write_tenant(connection: AsyncConnection, tenant: str, events: list[E
     )
 
 
-def _leases(events: list[Event], person: dict[str, str]) -> list[dict[str, Any]]:
-    rows: dict[str, dict[str, Any]] = {
-        e.lease: {
-            "lease": e.lease,
-            "partition": 0,
-            "person": person[e.user],
-            "tariff": "service" if e.service else "team",
-            "started_ms": e.at_ms,
-            "start_epoch": 1,
-            "ended_ms": None,
-            "labels": {},
-        }
+def _leases(events: list[Event], person: dict[str, str]) -> dict[str, Known]:
+    ends = {e.lease: e.at_ms for e in events if isinstance(e, SeatEnded)}
+    return {
+        e.lease: Known(
+            person[e.user],
+            e.tariff or "team",
+            started_ms=e.at_ms,
+            start_epoch=1,
+            ended_ms=ends.get(e.lease),
+            end_epoch=1 if e.lease in ends else None,
+            end_reason="released" if e.lease in ends else None,
+        )
         for e in events
         if isinstance(e, SeatStarted)
     }
-    for e in events:
-        if isinstance(e, SeatEnded):
-            rows[e.lease]["ended_ms"] = e.at_ms
-    return list(rows.values())

@@ -1,6 +1,7 @@
 """Billing routes on a real server: price lists, a month's preview, its files; who may, and what is refused."""
 
 import asyncio
+import hashlib
 import json
 import time
 from collections.abc import Iterator
@@ -26,6 +27,11 @@ ROUTES = [
     ("GET", "/v1/billing/2026-03/charges.jsonl"),
     ("GET", "/v1/billing/2026-03/usage.csv"),
     ("GET", "/v1/billing/2026-03/usage.jsonl"),
+]
+CLOSED_ROUTES = [
+    ("POST", "/v1/billing/2025-12/close"),
+    ("GET", "/v1/billing/2026-03/files/history.jsonl"),
+    ("GET", "/v1/billing/2026-03/evidence/acme"),
 ]
 
 
@@ -156,14 +162,14 @@ def test_what_is_not_there(billed: House) -> None:
         "2026-03/evidence.jsonl",
     ):
         refused(billed.admin("GET", f"/v1/billing/{path}"), 404, "not_found")
-    refused(billed.admin("POST", "/v1/billing/2026-03/close"), 404, "not_found")
+    refused(billed.admin("POST", "/v1/billing/2026-3/close"), 404, "not_found")
     refused(billed.admin("DELETE", "/v1/billing/2026-03"), 405, "method_not_allowed")
     refused(billed.admin("GET", "/v1/billing/2026-13"), 400, "invalid_request")
     refused(billed.admin("GET", "/v1/billing/2026-03?x=1"), 400, "invalid_request")
     refused(billed.admin("GET", "/v1/billing/2025-12/charges.csv"), 409, "no_price_list")
 
 
-@pytest.mark.parametrize(("method", "path"), ROUTES)
+@pytest.mark.parametrize(("method", "path"), ROUTES + CLOSED_ROUTES)
 @pytest.mark.parametrize(
     ("who", "status"),
     [("admin", 0), ("billing", 0), ("own", 403), ("client", 403), ("unknown", 401), ("none", 401)],
@@ -174,5 +180,46 @@ def test_who_may(billed: House, method: str, path: str, who: str, status: int) -
     key = billed.key_of(who, billed.asked)  # type: ignore[attr-defined]  # see above
     raw = PRICES if method == "POST" else None
     answer = call(method, billed.server.internal_url + path, key=key, raw=raw, headers=TOML)
-    assert answer.status == (status or 200), answer.raw
+    refusing = 0 if (method, path) in ROUTES else answer.status  # there, that month is not closed
+    assert answer.status == (status or refusing or 200), answer.raw
+    assert status or answer.status not in (401, 403)
     assert call(method, billed.server.url + path, key=key, raw=raw, headers=TOML).status in (404, 405)
+
+
+def test_a_month_that_is_not_over_stays_open(billed: House) -> None:
+    now = time.gmtime()
+    problem = refused(
+        billed.admin("POST", f"/v1/billing/{now.tm_year}-{now.tm_mon:02}/close"), 409, "not_over"
+    )
+    assert problem["closes_from_ms"] > time.time() * 1000
+    for body in ({"accept_gap": ""}, {"accept_gap": "a\nb"}, {"accept_gap": 1}, {"reason": "x"}, []):
+        refused(billed.admin("POST", "/v1/billing/2026-04/close", body), 400, "invalid_request")
+    refused(billed.admin("GET", "/v1/billing/2026-04/files/history.jsonl"), 409, "conflict")
+    refused(billed.admin("GET", "/v1/billing/2026-04/evidence/acme"), 409, "conflict")
+    refused(billed.admin("POST", "/v1/billing/2025-12/close"), 409, "no_price_list")
+
+
+def test_a_closed_month_is_served_as_it_was_closed(billed: House) -> None:
+    before = billed.admin("GET", "/v1/billing/2026-04")
+    closed = billed.admin("POST", "/v1/billing/2026-04/close")
+    assert (closed.status, closed.body["status"]) == (200, "closed"), closed.raw
+    again = billed.admin("POST", "/v1/billing/2026-04/close", {"accept_gap": "none is there"})
+    assert (again.status, again.raw) == (200, closed.raw)
+    shown = billed.admin("GET", "/v1/billing/2026-04")
+    assert shown.raw == closed.raw
+    for name in ("period", "from_ms", "to_ms", "price_list", "currency", "net", "vat", "gross"):
+        assert shown.body[name] == before.body[name]
+    assert [each["tenant"] for each in shown.body["tenants"]] == ["acme", "birch", "cedar"]
+    charges = billed.admin("GET", "/v1/billing/2026-04/charges.csv").raw
+    assert charges == (EXAMPLES / "april.charges.csv").read_bytes()
+    for name, stated in closed.body["files"].items():
+        raw = billed.admin("GET", f"/v1/billing/2026-04/files/{name}").raw
+        assert {"bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()} == stated
+    assert billed.admin("GET", "/v1/billing/2026-04/files/manifest.json").raw.startswith(b'{"signature"')
+    bundle = billed.admin("GET", "/v1/billing/2026-04/evidence/acme")
+    assert bundle.headers["Content-Type"] == "application/gzip"
+    assert bundle.raw == billed.admin("GET", "/v1/billing/2026-04/evidence/acme").raw
+    refused(billed.admin("GET", "/v1/billing/2026-04/evidence/nobody"), 404, "not_found")
+    refused(billed.admin("GET", "/v1/billing/2026-04/files/secret.key"), 404, "not_found")
+    rows = billed.admin("GET", "/v1/audit?limit=1000").body["items"]
+    assert [row["detail"]["period"] for row in rows if row["action"] == "month.close"] == ["2026-04"]
