@@ -134,10 +134,10 @@ class Channel:
 
     # Whether to use it.
 
-    @property
-    def usable(self) -> bool:
-        """Tell whether to ask here, rather than elsewhere."""
-        return not self._doubted and self._pinged_ms is None and len(self._open) < OPEN_MAX
+    def usable(self, now_ms: int) -> bool:
+        """Tell whether to ask here, rather than elsewhere; after a suspension nobody knows."""
+        doubtful = self._doubted or self._pinged_ms is not None or now_ms >= self._heard_ms + QUIET_MS
+        return not doubtful and len(self._open) < OPEN_MAX
 
     def wake_ms(self) -> int:
         """Tell at which instant to look at the beat next."""

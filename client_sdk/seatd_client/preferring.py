@@ -54,7 +54,7 @@ class PreferringTransport:
     @property
     def channel_open(self) -> bool:
         """Tell whether requests go over a channel at the moment."""
-        return self._socket is not None and self._socket.usable
+        return self._usable() is not None
 
     async def open(self) -> None:
         """Make ready, and look for a channel from now on."""
@@ -66,18 +66,21 @@ class PreferringTransport:
         """Close the channel, then HTTP."""
         keeper, self._keeper = self._keeper, None
         socket, self._socket = self._socket, None
+        session = self._http.detach()  # all of it at once: somebody may open again while this waits
+        if socket is not None:
+            self._begin(socket.close())
+        tasks, self._tasks = self._tasks, set()
         try:
             if keeper is not None:
                 keeper.cancel()
                 await asyncio.wait({keeper})
-            if socket is not None:
-                self._begin(socket.close())
-            if self._tasks:
-                await asyncio.wait(set(self._tasks), timeout=CLOSE_S)
+            if tasks:
+                await asyncio.wait(tasks, timeout=CLOSE_S)
         finally:
-            for task in self._tasks:
+            for task in tasks:
                 task.cancel()
-            await self._http.close()
+            if session is not None:
+                await session.close()
 
     async def features(self) -> frozenset[str]:
         """Tell what the server can."""

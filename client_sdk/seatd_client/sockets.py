@@ -14,7 +14,7 @@ from yarl import URL
 
 from seatd_client import frames, wire
 from seatd_client.channel import Beat, Channel, ChannelLost, Settled
-from seatd_client.errors import ConnectionFailed, InvalidReply, SeatError, of_problem
+from seatd_client.errors import ConnectionFailed, InvalidReply, SeatError
 from seatd_client.redial import NoChannel
 from seatd_client.transport import Ear
 from seatd_client.waiting import Clock, Sleep
@@ -38,7 +38,8 @@ async def connect(session: aiohttp.ClientSession, url: str, request: wire.Reques
         )
     except aiohttp.WSServerHandshakeError as error:
         if error.status in {429, 503}:
-            raise of_problem(error.status, {}) from error
+            after = error.headers.get("Retry-After") if error.headers else None
+            raise wire.read_refusal(wire.Reply(error.status, retry_after=after)) from error
         raise NoChannel(f"refused: status {error.status}") from error
     except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:
         raise ConnectionFailed(f"{type(error).__name__}: {error}") from error
@@ -66,7 +67,7 @@ class Socket:
     @property
     def usable(self) -> bool:
         """Tell whether to ask here, rather than elsewhere."""
-        return not self._over and not self._ws.closed and self._channel.usable
+        return not self._over and not self._ws.closed and self._channel.usable(self._clock())
 
     @property
     def key_refused(self) -> bool:

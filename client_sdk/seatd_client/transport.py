@@ -89,9 +89,14 @@ class HttpTransport:
 
     async def close(self) -> None:
         """Close the session, unless it was given."""
-        session, self._session, self._features = self._session, None, None
-        if session is not None and session is not self._given:
+        session = self.detach()
+        if session is not None:
             await session.close()
+
+    def detach(self) -> aiohttp.ClientSession | None:
+        """Forget the session, so that who opens again gets another; returns it where it is to be closed."""
+        session, self._session, self._features = self._session, None, None
+        return session if session is not self._given else None
 
     async def features(self, *, fresh: bool = False) -> frozenset[str]:
         """GET what the server can, once while open; a server that does not say can nothing of it."""

@@ -7,6 +7,7 @@ reply that are unknown here are ignored, so that a newer server serves an older 
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import json
 import re
@@ -216,7 +217,7 @@ def renewal_of(members: Mapping[str, Any], lease: str) -> Renewal:
 def read_release(reply: Reply) -> None:
     """Read the answer to a release; raises the problem's `SeatError`, or `InvalidReply`."""
     if reply.status != 204:
-        raise _error(reply)
+        raise read_refusal(reply)
 
 
 def read_addon(reply: Reply, product: str) -> None:
@@ -228,6 +229,15 @@ def read_addon(reply: Reply, product: str) -> None:
 def read_about(reply: Reply) -> frozenset[str]:
     """Read the features that the server lists; raises the problem's `SeatError`, or `InvalidReply`."""
     return frozenset(_texts(_members(reply, 200), "features"))
+
+
+def read_refusal(reply: Reply) -> SeatError:
+    """Read why a request was refused: the problem's `SeatError`, or what the status says."""
+    members = None
+    with contextlib.suppress(InvalidReply):  # the status alone has to say it
+        members = decode(reply.body)
+    known = members if isinstance(members, dict) else {}
+    return of_problem(reply.status, known, _retry_after_ms(reply.retry_after))
 
 
 def decode(body: bytes) -> Any:
@@ -249,20 +259,11 @@ _KEY = re.compile(r"^[!-~]+\Z", re.ASCII)
 
 def _members(reply: Reply, *statuses: int) -> Mapping[str, Any]:
     if reply.status not in statuses:
-        raise _error(reply)
+        raise read_refusal(reply)
     members = decode(reply.body)
     if not isinstance(members, dict):
         raise InvalidReply("the body is no map")
     return members
-
-
-def _error(reply: Reply) -> SeatError:
-    try:
-        members = decode(reply.body)
-    except InvalidReply:
-        members = None  # the status alone has to say it
-    known = members if isinstance(members, dict) else {}
-    return of_problem(reply.status, known, _retry_after_ms(reply.retry_after))
 
 
 def _retry_after_ms(header: str | None) -> int | None:

@@ -98,9 +98,9 @@ def test_a_socket_that_is_full_is_not_used():
     channel = Channel(0)
     for _ in range(OPEN_MAX):
         number, _ = channel.ask_release(0, "l_1", "r")
-    assert not channel.usable
+    assert not channel.usable(0)
     hear(channel, 1, ok(number, {}))
-    assert channel.usable
+    assert channel.usable(1)
 
 
 def test_silence_is_asked_about_and_then_death():
@@ -108,10 +108,11 @@ def test_silence_is_asked_about_and_then_death():
     assert channel.wake_ms() == QUIET_MS
     assert channel.beat(QUIET_MS - 1) is Beat.WAIT
     assert channel.beat(QUIET_MS) is Beat.PING
-    assert not channel.usable, "until it has answered"
+    assert not channel.usable(QUIET_MS), "until it has answered"
     assert channel.beat(QUIET_MS + ECHO_MS - 1) is Beat.WAIT
     channel.sound(QUIET_MS + 10)
-    assert channel.usable
+    assert channel.usable(QUIET_MS + 10)
+    assert not channel.usable(2 * QUIET_MS + 10), "the machine was suspended, and the timer with it"
     assert channel.beat(2 * QUIET_MS + 10) is Beat.PING
     assert channel.beat(2 * QUIET_MS + 10 + ECHO_MS) is Beat.DEAD
 
@@ -120,14 +121,14 @@ def test_a_request_given_up_in_silence_puts_the_socket_in_doubt():
     channel = Channel(0)
     number, _ = channel.ask_release(10, "l_1", "r")
     channel.give_up(number)
-    assert not channel.usable
+    assert not channel.usable(11)
     assert channel.beat(1_000) is Beat.PING
     channel.sound(1_001)
-    assert channel.usable
+    assert channel.usable(1_001)
     number, _ = channel.ask_release(2_000, "l_1", "r")
     hear(channel, 2_001, msgpack.packb({"push": "renew"}))
     channel.give_up(number)
-    assert channel.usable, "it is slow, but there"
+    assert channel.usable(2_002), "it is slow, but there"
 
 
 class Conversation(RuleBasedStateMachine):
@@ -202,7 +203,7 @@ class Conversation(RuleBasedStateMachine):
             assert result.lease == GRANTED["lease"]
         elif op == "renew":
             assert [one.lease for one in result] == about
-        assert self.channel.usable, "whoever has just spoken is there"
+        assert self.channel.usable(self.now), "whoever has just spoken is there"
 
     @precondition(lambda self: self.answered and not self.over)
     @rule(data=st.data())
@@ -229,7 +230,7 @@ class Conversation(RuleBasedStateMachine):
         beat = self.channel.beat(self.now)
         assert (beat is Beat.WAIT) == (not due)
         if beat is not Beat.WAIT:
-            assert not self.channel.usable
+            assert not self.channel.usable(self.now)
 
     @precondition(lambda self: not self.over)
     @rule(really=st.integers(0, 9))

@@ -470,3 +470,18 @@ async def test_a_client_may_be_closed_and_opened_again():
                 await until(lambda: client.transport.channel_open)
             assert script.upgrades == times
             await until(lambda: script.sockets == [])
+
+
+async def test_who_comes_while_the_last_one_closes_finds_it_open():
+    async with with_a_channel() as script:
+        client = client_of(script)
+        await client.join()
+        await until(lambda: client.transport.channel_open)
+        leaving = asyncio.ensure_future(client.leave())
+        await asyncio.sleep(0)
+        async with client.seat(user="ana") as seat:
+            await leaving
+            await until(lambda: client.transport.channel_open)
+            assert seat.held
+            assert await seat.addon("social")
+        assert script.ops()[-1] == "release"
