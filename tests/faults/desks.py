@@ -26,6 +26,8 @@ class Habits:
     pause_s: tuple[float, float] = (0.005, 0.07)
     stay_s: tuple[float, float] = (0.2, 2.0)
     long_stay_s: tuple[float, float] = (3.0, 10.0)
+    work_s: tuple[float, float] = (0.2, 1.9)
+    lazy: float = 0.4
     cancel: float = 0.02
     crash: float = 0.08
     again: float = 0.04
@@ -63,6 +65,7 @@ class Desk:
         self._connection = Connection(*address)
         self._mine: list[int] = []
         self._requests = 0
+        self._lazy = rng.random() < habits.lazy
 
     async def work(self) -> None:
         """Come and go until the clients are sent home; then release, or leave without a word."""
@@ -73,7 +76,7 @@ class Desk:
                 stay_s = self.habits.long_stay_s if self.rng.random() < 0.5 else self.habits.stay_s
                 leave_us = now_us() + int(self.rng.uniform(*stay_s) * 1e6)
                 while self.held and not self.history.ending and now_us() < leave_us:
-                    await self._pause()
+                    await self._work_on()
                     await self._stay()
                 await self._leave()
         finally:
@@ -81,6 +84,15 @@ class Desk:
 
     async def _pause(self) -> None:
         await asyncio.sleep(self.rng.uniform(*self.habits.pause_s))
+
+    async def _work_on(self) -> None:
+        """Hold the seat without asking: some ask often, some only when it is about to run out."""
+        if not self._lazy:
+            await self._pause()
+            return
+        ask_us = now_us() + int(self.rng.uniform(*self.habits.work_s) * 1e6)
+        while now_us() < ask_us and not self.history.ending:
+            await asyncio.sleep(0.03)
 
     async def _sit_down(self, *, takeover: bool = False) -> None:
         """Acquire; where no answer comes, again with the same request id, for a while."""

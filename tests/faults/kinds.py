@@ -195,7 +195,7 @@ async def fill_disk(scene: Scene) -> None:
 
 
 RUDE = Habits(cancel=0.2)
-BUSY = Habits(stay_s=(0.01, 0.2), long_stay_s=(0.1, 1))
+BUSY = Habits(stay_s=(0.01, 0.2), long_stay_s=(0.1, 1), lazy=0.1)
 """They come and go all the time: many starts and ends."""
 SHORT = Habits(
     pause_s=(0.01, 0.15), stay_s=(0.05, 0.6), long_stay_s=(0.05, 0.6), cancel=0.1, crash=0, again=0.1
