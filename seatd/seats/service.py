@@ -17,6 +17,7 @@ from typing import Any, Final
 import msgpack
 
 from seatd.model import Policy, Refusal
+from seatd.seats.agreement import Agreement
 from seatd.seats.answers import REFUSALS
 from seatd.seats.batch import RETRY_AFTER_MS, Batcher, store_unavailable
 from seatd.seats.layout import Operation, policy_operation
@@ -31,10 +32,6 @@ SWEEP_TENANTS: Final = 64
 SWEEP_LEASES: Final = 256
 REVOKE_TRIES: Final = 3
 OPEN_TRIES: Final = 4
-AGREE_TRIES: Final = 10
-AGREE_WITHIN_S: Final = 0.5
-AGREE_PAUSE_S: Final = 0.1
-AGREE_FORGET_S: Final = 10.0
 ADD_AGAIN: Final = 256
 UNKNOWN_FOR_S: Final = 2.0
 UNKNOWN_MAX: Final = 4_096
@@ -106,7 +103,11 @@ class Seats:
         self._generations: dict[int, int] = dict.fromkeys(self._opening, 0)
         self._projecting: dict[str, asyncio.Task[bool]] = {}
         self._unknown: dict[str, float] = {}
-        self._differs_since: dict[int, float] = {}
+        self._agreement = Agreement(
+            batchers,
+            self._answer,
+            lambda partition, epoch: self._open(partition, self._generations[partition], epoch),
+        )
 
     # -- for clients ------------------------------------------------------------------------------
 
@@ -163,7 +164,7 @@ class Seats:
             epoch = await self._bury(caller.tenant, held.user, held.start_ms, "released")
             return (caller.tenant, caller.key_hash, lease, held.user, held.start_ms, epoch)
 
-        return bool((await self._agreed("release", caller.tenant, buried))[1])
+        return bool((await self._agreement.on(self.partition_of(caller.tenant), "release", buried))[1])
 
     async def addon_user(self, caller: Caller, lease: str, product: str) -> str:
         """Tell whose lease it is, where that user is named for the add-on; else raises `Refusal`."""
@@ -209,9 +210,9 @@ class Seats:
         """
         answer = await self._answer("project", policy_operation(policy))
         if answer[0] == "earlier":  # it is to be read again
-            await self._find_out(policy.tenant, answer[1])
+            await self._agreement.look_for(self.partition_of(policy.tenant), answer[1])
             raise store_unavailable()
-        self._differs_since.pop(self.partition_of(policy.tenant), None)
+        self._agreement.reached(self.partition_of(policy.tenant))
         self._unknown.pop(policy.tenant, None)
         return bool(answer[1])
 
@@ -250,7 +251,7 @@ class Seats:
             return (tenant, lease, user, kind, int(force), start_ms, hold_ms, epoch)
 
         for _ in range(REVOKE_TRIES):
-            answer = await self._agreed("revoke", tenant, buried)
+            answer = await self._agreement.on(self.partition_of(tenant), "revoke", buried)
             if answer[0] != "later":
                 return answer
             start_ms = answer[1]
@@ -307,28 +308,6 @@ class Seats:
         if refuse is None or (verb == "inspect" and answer[0] == "addon_not_named"):
             return answer
         raise refuse(answer)
-
-    async def _agreed(self, verb: str, tenant: str, make: Callable[[], Awaitable[Operation]]) -> Answer:
-        """Submit what SQL decided in an epoch, and anew while the store is in another: one of the two is behind."""
-        for _ in range(AGREE_TRIES):
-            answer = await self._answer(verb, await make())
-            if answer[0] != "earlier":
-                self._differs_since.pop(self.partition_of(tenant), None)
-                return answer
-            await self._find_out(tenant, answer[1])
-        raise store_unavailable()
-
-    async def _find_out(self, tenant: str, epoch: int) -> None:
-        """Look for another primary; where there is none, a number was taken for an epoch that never came: open one."""
-        batcher = self._batchers[self.partition_of(tenant)]
-        batcher.doubt()
-        now, since = time.monotonic(), self._differs_since.get(batcher.partition, 0.0)
-        if not AGREE_WITHIN_S < now - since < AGREE_FORGET_S:
-            self._differs_since[batcher.partition] = since if now - since < AGREE_FORGET_S else now
-            await asyncio.sleep(AGREE_PAUSE_S)
-            return
-        self._differs_since.pop(batcher.partition, None)
-        await self._open(batcher.partition, self._generations[batcher.partition], epoch)
 
     async def _opened(self, batcher: Batcher, verb: str, operation: tuple[Any, ...]) -> Answer:
         """Submit; where the store is not the one that is known, have an epoch opened and submit once more."""
