@@ -32,6 +32,8 @@ _DRIVERS: Final = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+async
 _AWAY_STATES: Final = ("08", "53", "57P", "58")
 # Serialization failure, deadlock, lock not available, cancelled after a timeout.
 _BUSY_STATES: Final = ("40001", "40P01", "55P03", "57014")
+# What the triggers of closed months say.
+_FROZEN: Final = "of a closed month"
 _SQLITE_AWAY: Final = ("unable to open", "disk i/o error", "disk is full", "readonly database")
 _SQLITE_BUSY: Final = ("database is locked", "database table is locked")
 
@@ -177,6 +179,8 @@ def _of_driver(error: DBAPIError) -> Refusal | None:
     text = str(error.orig).lower()
     if state in _BUSY_STATES or any(part in text for part in _SQLITE_BUSY):
         return Refusal("busy", "The account database is busy.", retry_after_ms=RETRY_AFTER_MS)
+    if _FROZEN in text:
+        return Refusal("conflict", "This is of a closed month, which nothing changes any more.")
     if error.connection_invalidated or isinstance(error, InterfaceError) or state.startswith(_AWAY_STATES):
         return _away()
     return _away() if any(part in text for part in _SQLITE_AWAY) else None

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import insert, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from seatd.accounts import audit
+from seatd.accounts.service import Accounts
 from seatd.billing import verify_bundle
 from seatd.billing.historyfile import parse_instant, read_history
-from seatd.database.engine import writing
+from seatd.database.engine import reading, writing
+from seatd.database.schema import partitions, seq_gaps
 from seatd.flows.closed_months import ClosedMonths
 from seatd.flows.closing import Closing, Waits
 from seatd.flows.months import Months
@@ -22,6 +25,9 @@ from seatd.flows.price_lists import PriceLists
 from seatd.flows.signing import Signer
 from seatd.model import Refusal
 from seatd.seats.receipts import Keyring
+from seatd.usage.fold import Known
+from seatd.usage.lost import end_lost
+from seatd.usage.writing import Writer
 from tests.flows.history_rows import write_history
 
 EXAMPLES = Path(__file__).parent.parent / "billing" / "examples"
@@ -120,3 +126,274 @@ async def test_a_bundle_holds_offline_and_its_script_says_so(
     with pytest.raises(Refusal, match="not_found"):
         await closed.bundle(month, "nobody")
     assert gzip.decompress(path.read_bytes())
+
+
+@pytest.mark.usefixtures("example")
+async def test_a_month_is_closed_once_nothing_of_it_can_still_come(closing_of: MakeClosing) -> None:
+    """The longest ttl, Q, and learning: 300,000 + 500 + 303,000 + 2 * 2,000 + 0 + 500 ms after its end."""
+    from_ms = parse_instant("2026-04-01T00:00:00+02:00") + 300_000 + 500 + 303_000 + 4_000 + 500
+    with pytest.raises(Refusal, match="not_over") as refused:
+        await close(closing_of(from_ms - 1))
+    assert refused.value.fields == {"closes_from_ms": from_ms}
+    await close(closing_of(from_ms))
+
+
+@pytest.mark.usefixtures("example")
+async def test_the_longest_ttl_of_any_tenant_counts(closing_of: MakeClosing, engine: AsyncEngine) -> None:
+    await execute(engine, "UPDATE tenants SET longest_ttl_ms = 3600000 WHERE id = 'cedar'")
+    from_ms = parse_instant("2026-04-01T00:00:00+02:00") + 3_600_000 + 500 + 3_636_000 + 4_000 + 500
+    with pytest.raises(Refusal, match="not_over"):
+        await close(closing_of(from_ms - 1))
+    await close(closing_of(from_ms))
+
+
+async def missing(closing: Closing, **options: Any) -> list[dict[str, Any]]:
+    with pytest.raises(Refusal, match="usage_incomplete") as refused:
+        await close(closing, **options)
+    return list(refused.value.fields["missing"])
+
+
+@pytest.mark.usefixtures("example")
+async def test_a_month_waits_for_the_recorder(closing_of: MakeClosing) -> None:
+    async def behind() -> bool:
+        return False
+
+    for reason in (None, "no matter"):
+        assert await missing(closing_of(recorded=behind), accept_gap=reason) == [
+            {"what": "recorder", "events": 7}
+        ]
+    await close(closing_of())
+
+
+@pytest.mark.usefixtures("example")
+async def test_a_gap_is_accepted_with_a_reason_that_is_audited(
+    closing_of: MakeClosing, closed: ClosedMonths, engine: AsyncEngine
+) -> None:
+    gap = {"partition": 0, "epoch": 3, "from_seq": 7, "to_seq": 9}
+    since_ms = parse_instant("2026-03-01T00:00:00+01:00")
+    earlier = {**gap, "epoch": 2, "noticed_ms": since_ms - 1}
+    async with writing(engine) as connection:
+        await connection.execute(insert(seq_gaps), [gap | {"noticed_ms": since_ms}, earlier])
+    assert await missing(closing_of()) == [{"what": "gap", **gap, "noticed_ms": since_ms}]
+    for reason in ("", "a\nb", "x" * 501):
+        with pytest.raises(Refusal, match="invalid_request"):
+            await close(closing_of(), accept_gap=reason)
+    month = await close(closing_of(), accept_gap="the disk of the 3rd of May")
+    assert month.signed["accepted_gaps"] == [{**gap, "reason": "the disk of the 3rd of May"}]
+    async with reading(engine) as connection:
+        rows = await audit.listed(connection, tenant=None, after=0, limit=100)
+        assert await audit.head(connection) == tuple(month.signed["audit"].values())[::-1]
+    accepted, done = [row for row in rows if row.action.startswith("month.")]
+    assert accepted.detail == {
+        "reason": "the disk of the 3rd of May",
+        "gaps": [[0, 3, 7, 9]],
+        "gaps_count": 1,
+    }
+    assert done.detail["kid"] == month.kid
+    await close(closing_of(), "2026-04")  # what was explained once is not asked again
+
+
+@pytest.mark.usefixtures("example")
+async def test_leases_lost_with_the_store_are_waited_for(
+    closing_of: MakeClosing, engine: AsyncEngine
+) -> None:
+    """The lease a3 is open, and its store was lost at the end of the month."""
+    lost_ms = parse_instant("2026-03-31T23:50:00+02:00")
+    async with writing(engine) as connection:
+        await connection.execute(insert(partitions), [{"partition": 0, "epoch": 2, "opened_ms": lost_ms}])
+    assert await missing(closing_of()) == [{"what": "lost_leases", "partition": 0, "leases": 1}]
+    async with writing(engine) as connection:
+        assert await end_lost(connection, LATER_MS) == 1
+    await close(closing_of())
+
+
+FROZEN = [
+    "UPDATE ledger_leases SET ended_ms = 1772323300000 WHERE lease = 'a1'",
+    "UPDATE ledger_leases SET person = 'p_x' WHERE lease = 'a3'",
+    "UPDATE ledger_leases SET started_ms = started_ms - 1 WHERE lease = 'a3'",
+    "UPDATE ledger_leases SET ended_ms = 1774994399999 WHERE lease = 'a3'",
+    "UPDATE ledger_leases SET tariff = 'service' WHERE lease = 'c1'",
+    "DELETE FROM ledger_leases WHERE lease = 'c1'",
+    "UPDATE tariffs SET tariff = 'agent' WHERE tenant = 'acme'",
+    "UPDATE tariffs SET cancelled_ms = 1 WHERE tenant = 'acme'",
+    "DELETE FROM tariffs WHERE tenant = 'birch'",
+    "UPDATE bookings SET quantity = 1 WHERE effective_ms < 1774994400000",
+    "DELETE FROM bookings WHERE effective_ms < 1774994400000",
+    "UPDATE bindings SET unbound_ms = 1774994399999 WHERE unbound_ms IS NULL AND bound_ms < 1774994399999",
+    "UPDATE bindings SET unbound_ms = NULL WHERE unbound_ms IS NOT NULL",
+    "DELETE FROM bindings WHERE bound_ms < 1774994400000",
+    "UPDATE meters SET quantity = '1'",
+    "DELETE FROM meters",
+    "UPDATE denials SET at_ms = at_ms - 1",
+    "DELETE FROM denials",
+    "UPDATE price_lists SET toml = ''",
+    "DELETE FROM price_lists",
+    "UPDATE usage_chain SET hash = ''",
+    "DELETE FROM usage_chain",
+    "UPDATE months SET state = 'open'",
+    "UPDATE months SET manifest = ''",
+    "DELETE FROM months",
+    "UPDATE month_parts SET tenant = 'x' WHERE part = 2",
+    "DELETE FROM month_parts",
+    "INSERT INTO month_parts SELECT token, 'x', 1, '', content FROM month_parts LIMIT 1",
+    "INSERT INTO tariffs (tenant, tariff, trial, at_ms, decided_ms) VALUES ('acme', NULL, false, 1774994399999, 0)",
+]
+
+
+@pytest.mark.usefixtures("example")
+async def test_what_was_billed_cannot_be_changed(closing_of: MakeClosing, engine: AsyncEngine) -> None:
+    await close(closing_of())
+    for statement in FROZEN:
+        with pytest.raises(Refusal, match="closed month"):
+            await execute(engine, statement)
+    for allowed in (
+        "UPDATE ledger_leases SET ended_ms = 1774994400000, end_reason = 'released' WHERE lease = 'a3'",
+        "UPDATE ledger_leases SET ended_ms = NULL, end_reason = NULL WHERE lease = 'a3'",
+        "UPDATE bindings SET unbound_ms = 1774994400000 WHERE unbound_ms IS NULL AND bound_ms < 1774994400000",
+        "UPDATE bookings SET quantity = 41 WHERE effective_ms >= 1774994400000",
+        "INSERT INTO tariffs (tenant, tariff, trial, at_ms, decided_ms) VALUES ('acme', NULL, false, 1774994400000, 0)",
+    ):
+        await execute(engine, allowed)
+
+
+async def tell(engine: AsyncEngine, tenant: str, lease: str, now: Known) -> None:
+    """Write what is known of a lease, as the recorder does."""
+    async with writing(engine) as connection:
+        writer = await Writer.begin(connection, 0)
+        known = await writer.known({(tenant, lease)})
+        await writer.leases({(tenant, lease): now}, known)
+
+
+PRICES_BY_USE = PRICES.replace('metric = "booked_peak"', 'metric = "seat_hours"')
+
+
+@pytest.fixture
+async def by_use(engine: AsyncEngine) -> None:
+    await write_history(engine, [event for _, event in read_history(HISTORY, "march.jsonl")])
+    await PriceLists(engine, lambda: LATER_MS).add(PRICES_BY_USE, actor="k_test")
+
+
+async def corrections(closed: ClosedMonths, month: Any) -> list[str]:
+    return (await closed.read(month, "corrections.csv")).decode().splitlines()[1:]
+
+
+@pytest.mark.usefixtures("by_use")
+async def test_what_is_known_late_is_corrected_in_the_next_month(
+    closing_of: MakeClosing, closed: ClosedMonths, engine: AsyncEngine
+) -> None:
+    march = await close(closing_of())
+    files = {name: await closed.read(march, name) for name in march.signed["files"]}
+    hours = next(line for line in files["charges.csv"].decode().splitlines() if ",acme,team," in line)
+    assert hours.endswith(",1,70.5,39.00,2749.50,19,EUR,2026-example")
+    # a3 was open; now its end is known, at 04:30 of the 29th of March, before the month's end.
+    person = "p_0000000000000002"
+    started_ms = parse_instant("2026-03-29T04:00:00+02:00")
+    ended = Known(person, "team", {}, started_ms, 1, started_ms + 1_800_000, 1, "released")
+    await tell(engine, "acme", "a3", ended)
+    await tell(engine, "acme", "a3", ended)  # told again, nothing changes
+    # And a lease of March of which nobody knew.
+    unknown = Known(person, "team", {}, started_ms, 1, started_ms + 3_600_000, 1, "released")
+    await tell(engine, "birch", "b9", unknown)
+    accounts = Accounts(engine, lambda: LATER_MS)
+    at_ms = parse_instant("2026-03-20T09:00:00+01:00")
+    await accounts.meter("birch", "support_basic", "1.5", "T-2", at_ms=at_ms, actor="k_test")
+    april = await close(closing_of(), "2026-04")
+    march_row = "2026-03-01T00:00:00+01:00,2026-04-01T00:00:00+02:00"
+    assert await corrections(closed, april) == [
+        f"2026-04,acme,team,seat_hours,{march_row},1,-70.5,39.00,-2749.50,19,EUR,2026-example,2026-03",
+        f"2026-04,acme,team,seat_hours,{march_row},1,3,39.00,117.00,19,EUR,2026-example,2026-03",
+        f"2026-04,birch,support_basic,metered,{march_row},1,-2.5,90.00,-225.00,19,EUR,2026-example,2026-03",
+        f"2026-04,birch,support_basic,metered,{march_row},1,4,90.00,360.00,19,EUR,2026-example,2026-03",
+    ]
+    # What was closed stays as it was; April does not count what ended in March.
+    assert {name: await closed.read(march, name) for name in march.signed["files"]} == files
+    assert b",acme,team," not in await closed.read(april, "charges.csv")
+    for tenant, month in (("acme", march), ("acme", april), ("birch", april)):
+        found: list[str] = []
+        bundle = verify_bundle.unpack(await closed.bundle(month, tenant), found)
+        assert [*found, *verify_bundle.check(bundle)] == []
+    # Later still: a correction is held against what was billed by now.
+    await accounts.meter("birch", "support_basic", "1", "T-3", at_ms=at_ms, actor="k_test")
+    may = await close(closing_of(parse_instant("2026-07-01T00:00:00Z")), "2026-05")
+    assert await corrections(closed, may) == [
+        f"2026-05,birch,support_basic,metered,{march_row},1,-4,90.00,-360.00,19,EUR,2026-example,2026-03",
+        f"2026-05,birch,support_basic,metered,{march_row},1,5,90.00,450.00,19,EUR,2026-example,2026-03",
+    ]
+
+
+@pytest.mark.usefixtures("by_use")
+async def test_a_lease_open_at_the_boundary_goes_on(
+    closing_of: MakeClosing, closed: ClosedMonths, engine: AsyncEngine
+) -> None:
+    march = await close(closing_of())
+    before = await closed.bundle(march, "acme")
+    april_ms = parse_instant("2026-04-01T00:00:00+02:00")
+    known = Known("p_0000000000000002", "team", {}, parse_instant("2026-03-29T04:00:00+02:00"), 1)
+    ended = known._replace(ended_ms=april_ms + 7_200_000, end_epoch=1, end_reason="released")
+    await tell(engine, "acme", "a3", ended)
+    april = await close(closing_of(), "2026-04")
+    charges = (await closed.read(april, "charges.csv")).decode()
+    assert ",1,2,39.00,78.00,19,EUR," in next(row for row in charges.splitlines() if ",acme,team," in row)
+    assert await corrections(closed, april) == []
+    assert await closed.bundle(march, "acme") == before
+    async with reading(engine) as connection:
+        assert (await connection.execute(text("SELECT count(*) FROM late_leases"))).scalar() == 0
+
+
+@pytest.mark.usefixtures("example")
+async def test_a_changed_row_of_the_chain_stops_the_close(
+    closing_of: MakeClosing, engine: AsyncEngine
+) -> None:
+    if engine.dialect.name == "sqlite":
+        await execute(engine, "DROP TRIGGER frozen_usage_chain_update")
+    else:
+        await execute(engine, "DROP TRIGGER frozen_usage_chain_update ON usage_chain")
+    await execute(
+        engine, "UPDATE usage_chain SET \"row\" = replace(\"row\", 'a2', 'a7') WHERE \"row\" LIKE '%a2%'"
+    )
+    (found,) = await missing(closing_of())
+    assert (found["what"], found["pos"]) == ("chain", 2)
+    preview = await Months(
+        engine, PriceLists(engine, lambda: LATER_MS), clock=lambda: LATER_MS, waiting=lambda: 0
+    ).preview("2026-03")
+    assert len(preview.tenants) == 3  # the month is open, and not frozen
+    await execute(engine, "UPDATE ledger_leases SET end_reason = 'expired' WHERE lease = 'a1'")
+
+
+@pytest.mark.usefixtures("example")
+async def test_a_closing_that_died_is_taken_over(
+    closing_of: MakeClosing, closed: ClosedMonths, engine: AsyncEngine
+) -> None:
+    at_ms = parse_instant("2026-03-01T00:00:00+01:00")
+    values = f"'2026-03', 'closing', 'c_dead', {at_ms}, {at_ms + 2_674_800_000}, 'Europe/Berlin', '2026-example', 1"
+    columns = "period, state, token, start_ms, end_ms, timezone, price_list, began_ms"
+    await execute(engine, f"INSERT INTO months ({columns}) VALUES ({values})")
+    await execute(
+        engine,
+        "INSERT INTO month_parts (token, name, part, tenant, content) VALUES ('c_dead', 'x', 1, '', '')",
+    )
+    assert await closed.find("2026-03") is None
+    accounts = Accounts(engine, lambda: LATER_MS)  # a fact that came meanwhile
+    await accounts.meter("birch", "support_basic", "1", "T-2", at_ms=at_ms, actor="k")
+    month = await close(closing_of())
+    assert b",birch,support_basic,metered," in await closed.read(month, "charges.csv")
+    assert b",1,3.5,90.00,315.00," in await closed.read(month, "charges.csv")
+    assert await corrections(closed, await close(closing_of(), "2026-04")) == []
+    async with reading(engine) as connection:
+        query = text("SELECT count(*) FROM month_parts WHERE token = 'c_dead'")
+        assert (await connection.execute(query)).scalar() == 0
+
+
+@pytest.mark.usefixtures("example")
+async def test_several_close_at_once(closing_of: MakeClosing, closed: ClosedMonths) -> None:
+    closings = [closing_of(), closing_of(), closing_of()]
+    done = await asyncio.gather(
+        *(each.close("2026-03", accept_gap=None, actor="k") for each in closings), return_exceptions=True
+    )
+    for each in done:
+        assert isinstance(each, tuple) or (isinstance(each, Refusal) and each.code in ("conflict", "busy")), (
+            each
+        )
+    month = await close(closing_of())
+    assert {each[0] for each in done if isinstance(each, tuple)} <= {month}
+    assert await closed.read(month, "charges.csv") == (EXAMPLES / "march.charges.csv").read_bytes()

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -192,7 +193,8 @@ def test_a_month_that_is_not_over_stays_open(billed: House) -> None:
         billed.admin("POST", f"/v1/billing/{now.tm_year}-{now.tm_mon:02}/close"), 409, "not_over"
     )
     assert problem["closes_from_ms"] > time.time() * 1000
-    for body in ({"accept_gap": ""}, {"accept_gap": "a\nb"}, {"accept_gap": 1}, {"reason": "x"}, []):
+    bodies: list[Any] = [{"accept_gap": ""}, {"accept_gap": "a\nb"}, {"accept_gap": 1}, {"reason": "x"}, []]
+    for body in bodies:
         refused(billed.admin("POST", "/v1/billing/2026-04/close", body), 400, "invalid_request")
     refused(billed.admin("GET", "/v1/billing/2026-04/files/history.jsonl"), 409, "conflict")
     refused(billed.admin("GET", "/v1/billing/2026-04/evidence/acme"), 409, "conflict")
