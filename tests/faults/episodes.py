@@ -1,6 +1,6 @@
 """One episode: clients of a few tenants work, a fault strikes, they go on, go home, and are judged.
 
-Each tenant's part is a history of its own.  Decides how long to wait for what: for seats to be granted again, and for
+Each tenant's part is a history of its own.  Decides how long to wait for what: for seats to be given or refused again, and for
 the ledger to be written.
 """
 
@@ -17,7 +17,7 @@ from tests.faults.scene import Fault, Scene
 from tests.sim.checker import Violation
 
 TENANTS = 2
-GRANTS_AGAIN_S = 15.0
+DECIDES_AGAIN_S = 15.0
 WRITTEN_S = 20.0
 
 
@@ -50,7 +50,7 @@ async def play(
         await scene.wait(0.3, 1)
         await fault.strike(scene)
         scene.note("whole again")
-        stuck = set() if fault.linear else await _granted_again(histories, now_us())
+        stuck = set() if fault.linear else await _decided_again(histories, now_us())
         await scene.wait(0.2, 0.5)
         for history in histories:
             history.ending = True
@@ -63,7 +63,9 @@ async def play(
         if fault.linear and not order.explains(one.history):
             one.found.append(Violation("linearizability", 0, "no order explains the answers"))
         if one.history.tenant in stuck:
-            one.found.append(Violation("I3", 0, f"no seat was granted for {GRANTS_AGAIN_S} s"))
+            one.found.append(
+                Violation("I3", 0, f"nobody who asked for a seat was told yes or no for {DECIDES_AGAIN_S} s")
+            )
     return judged
 
 
@@ -85,10 +87,10 @@ def _desks(house: House, fault: Fault, history: History, rng: random.Random) -> 
     ]
 
 
-async def _granted_again(histories: list[History], since_us: int) -> set[str]:
-    """Wait until every tenant has seated somebody since; returns those which have not in time."""
-    deadline_us = now_us() + int(GRANTS_AGAIN_S * 1e6)
-    while stuck := {h.tenant for h in histories if not h.granted_since(since_us)}:
+async def _decided_again(histories: list[History], since_us: int) -> set[str]:
+    """Wait until somebody of every tenant who asked since was told yes or no; returns those without, in time."""
+    deadline_us = now_us() + int(DECIDES_AGAIN_S * 1e6)
+    while stuck := {h.tenant for h in histories if not h.decided_since(since_us)}:
         if now_us() > deadline_us:
             return stuck
         await asyncio.sleep(0.05)

@@ -76,12 +76,12 @@ class History:
         """Count the requests that were sent to somebody."""
         return sum(one.status != 0 or one.outcome == "unknown" for one in self.asked)
 
-    def granted_since(self, at_us: int) -> bool:
-        """Tell whether anybody new has been seated since."""
+    def decided_since(self, at_us: int) -> bool:
+        """Tell whether anybody who asked for a seat since was told yes or no."""
         for one in reversed(self.asked):
             if one.invoked_us < at_us:
                 return False
-            if one.verb == "acquire" and one.status == 201:
+            if one.verb == "acquire" and one.status in {200, 201, 409}:
                 return True
         return False
 
