@@ -6,7 +6,7 @@ one core without I/O: `wire` (bytes), `states` and `lease` (when to believe, whe
 """
 
 from seatd_client import errors
-from seatd_client.aio import Lost, Seat, SeatClient
+from seatd_client.aio import SeatClient
 from seatd_client.blocking import BlockingSeat, BlockingSeatClient
 from seatd_client.errors import (
     AddonNotNamed,
@@ -22,6 +22,7 @@ from seatd_client.errors import (
 from seatd_client.lease import Patience
 from seatd_client.line import Standing
 from seatd_client.notices import Callbacks
+from seatd_client.seat import Lost, Seat
 from seatd_client.states import State
 from seatd_client.wire import VERSION, Grant
 

@@ -20,6 +20,7 @@ from seatd_client.errors import ConnectionFailed, SeatError
 from seatd_client.lease import Patience
 from seatd_client.line import Standing, wait_ms_of
 from seatd_client.notices import LOG, Callbacks
+from seatd_client.seat import Seat
 from seatd_client.states import State
 from seatd_client.waiting import Clock
 
@@ -66,7 +67,7 @@ class BlockingSeatClient:
         wait_ms_of(wait_s)  # what is no time to wait is told here, not in the thread
         calls = _Calls(callbacks) if callbacks else None
 
-        def make() -> aio.Seat:
+        def make() -> Seat:
             return self._connect().seat(
                 user=user,
                 addons=addons,
@@ -92,7 +93,7 @@ class BlockingLost:
     def __init__(self) -> None:
         """Start unset."""
         self.event = threading.Event()
-        self.seat: aio.Seat | None = None
+        self.seat: Seat | None = None
 
     def is_set(self) -> bool:
         """Tell whether the seat is lost."""
@@ -110,13 +111,13 @@ class BlockingSeat:
     All properties may be read from any thread.
     """
 
-    def __init__(self, make: Callable[[], aio.Seat], calls: _Calls | None, patience: Patience) -> None:
+    def __init__(self, make: Callable[[], Seat], calls: _Calls | None, patience: Patience) -> None:
         """Make the seat that `BlockingSeatClient.seat` returns."""
         self._make = make
         self._calls = calls
         self._patience = patience
         self._leaving = False
-        self._seat: aio.Seat | None = None
+        self._seat: Seat | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._life: asyncio.Task[None] | None = None
         self._entered = threading.Event()

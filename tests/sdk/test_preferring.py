@@ -440,10 +440,10 @@ async def test_leaving_takes_a_bounded_time_where_the_server_does_not_close():
     async with with_a_channel() as script:
         script.upgrade = upgrade
         client = client_of(script)
-        await client.join()
+        await client.__aenter__()
         await until(lambda: client.transport.channel_open)
         began = time.monotonic()
-        await client.leave()
+        await client.__aexit__(None, None, None)
         assert time.monotonic() - began < 1.5
 
 
@@ -475,9 +475,9 @@ async def test_a_client_may_be_closed_and_opened_again():
 async def test_who_comes_while_the_last_one_closes_finds_it_open():
     async with with_a_channel() as script:
         client = client_of(script)
-        await client.join()
+        await client.__aenter__()
         await until(lambda: client.transport.channel_open)
-        leaving = asyncio.ensure_future(client.leave())
+        leaving = asyncio.ensure_future(client.__aexit__(None, None, None))
         await asyncio.sleep(0)
         async with client.seat(user="ana") as seat:
             await leaving
