@@ -29,6 +29,7 @@ DATABASE_SCHEMES: Final = ("sqlite", "postgresql", "postgres")
 
 REVOKE_HOLD_MS_MAX: Final = 86_400_000
 """The longest that one revocation may keep its user off a seat: a day."""
+WORKERS_MAX: Final = 64
 
 
 class SettingError(Exception):
@@ -137,6 +138,7 @@ class Settings:
     database: str = ""
     secret_file: Path | None = None
     issuer: str = "seatd"
+    workers: int = 1
     demo: bool = False
     log_level: str = "info"
     log_console: bool = False
@@ -167,6 +169,8 @@ def checked(settings: Settings) -> Settings:
     scheme = _scheme(settings.database).partition("+")[0]
     if settings.database and scheme not in DATABASE_SCHEMES:
         raise SettingError(f"--database takes a sqlite or postgresql URL; {scheme!r} is neither.")
+    if not 1 <= settings.workers <= WORKERS_MAX:
+        raise SettingError(f"--workers takes 1 to {WORKERS_MAX}; {settings.workers} is not that.")
     if settings.q_ms < settings.w_ms:
         raise SettingError(f"--q-ms must not be less than --w-ms: {settings.q_ms} < {settings.w_ms}.")
     if settings.store.startswith(SENTINEL_SCHEME):

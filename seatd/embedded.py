@@ -62,6 +62,12 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
+def die_with_parent() -> None:
+    """Ask the system to kill this process, of seatd's own, when its parent dies; without effect where it cannot."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def socket_path(folder: Path) -> Path:
     """Name the socket: in the folder, or in a private temporary one where the folder's path is too long."""
     path = folder / "store.sock"

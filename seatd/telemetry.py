@@ -58,6 +58,10 @@ CHANNELS: Final = Gauge("seatd_channels", "Channels that are open.", registry=RE
 PUSHES: Final = Counter(
     "seatd_channel_pushes_total", "What channels were told unasked.", ["push"], registry=REGISTRY
 )
+WORKERS: Final = Gauge("seatd_workers", "Worker processes that serve clients.", registry=REGISTRY)
+WORKER_RESTARTS: Final = Counter(
+    "seatd_worker_restarts_total", "Workers that ended and were started again.", registry=REGISTRY
+)
 STORE_CALLS: Final = Counter(
     "seatd_store_calls_total", "Round trips to the seat store.", ["outcome"], registry=REGISTRY
 )

@@ -16,15 +16,9 @@ import click
 
 from seatd.cli.client import SettingFault
 from seatd.cli.output import Output
-from seatd.config import SettingError, Settings, checked, parse_address, waits_of
+from seatd.config import WORKERS_MAX, SettingError, Settings, checked, parse_address, waits_of
 
 _SECRET_PARAMETER: Final = re.compile(r"pass|secret|token|key", re.IGNORECASE)
-
-
-def _workers(_: click.Context, __: click.Parameter, value: int) -> int:
-    if value != 1:
-        raise click.BadParameter("this version serves with one worker; leave it out, or give 1.")
-    return value
 
 
 def _duration(flag: str, default: int | None, text: str) -> Callable[[Any], Any]:
@@ -104,12 +98,12 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
     ),
     click.option(
         "--workers",
-        type=int,
-        callback=_workers,
+        type=click.IntRange(1, WORKERS_MAX),
         default=1,
+        show_default=True,
         envvar="SEATD_WORKERS",
         show_envvar=True,
-        help="Server processes; this version runs one.",
+        help="Processes that serve clients, on one port.",
     ),
     _duration(
         "--q-ms",
@@ -150,11 +144,10 @@ def takes_settings(function: Callable[..., None]) -> Callable[..., None]:
     """
 
     @functools.wraps(function)
-    def command(*, listen: str, internal_listen: str, workers: int, **options: Any) -> None:
+    def command(*, listen: str, internal_listen: str, **options: Any) -> None:
         options_of_command = {
             name: options.pop(name) for name in [*options] if name not in Settings.__dataclass_fields__
         }
-        del workers  # one, as its callback has made sure
         options["q_ms"], options["w_ms"] = waits_of(
             options["store"], options["delta_ms"], options["q_ms"], options["w_ms"]
         )

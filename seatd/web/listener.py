@@ -61,7 +61,8 @@ def add_routes(app: web.Application, routes: Iterable[web.RouteDef]) -> None:
     )
 
 
-def _why(error: OSError) -> str:
+def why(error: OSError) -> str:
+    """Say what kept a listener from its address."""
     # The loop's own text repeats the address.
     return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
 
@@ -71,10 +72,13 @@ async def listen(
     app: web.Application,
     address: Address,
     drain: Callable[[], Awaitable[None]] | None = None,
+    *,
+    shared: bool = False,
 ) -> str:
     """Serve an application on an address until `stack` closes, which lets requests in flight end.
 
-    `drain` is awaited when nobody can connect any more and everybody is still served.
+    `drain` is awaited when nobody can connect any more and everybody is still served.  `shared` lets other processes
+    listen there too.
 
     Returns the URL it is served at; raises `SettingError` where the address is not to be had.
     """
@@ -89,9 +93,10 @@ async def listen(
             address.host,
             address.port,
             backlog=BACKLOG,
+            reuse_port=shared or None,
         )
     except OSError as error:
-        raise SettingError(f"Cannot listen on {address}: {_why(error)}.") from None
+        raise SettingError(f"Cannot listen on {address}: {why(error)}.") from None
     if drain is not None:
         stack.push_async_callback(drain)
     stack.callback(server.close)

@@ -55,19 +55,25 @@ class TenantNow:
         return self.in_use >= self.capacity and self.denied > 0
 
 
+async def _own_families() -> Iterable[Metric]:
+    return REGISTRY.collect()
+
+
 @dataclass(frozen=True, slots=True)
 class Probes:
     """What the routes ask the house; a probe that raises or takes longer than a second has said no.
 
     `tenants_now`: every tenant that the store knows.  `store_ok`: the store answers.  `policies_ok`: every
     partition has an epoch open, or gets one, so that a tenant's policy can be found or projected.
-    `database_ok`: whether the account database answered when it was last asked; does not wait.
+    `database_ok`: whether the account database answered when it was last asked; does not wait.  `families`: what this
+    seatd counts, all its processes together.
     """
 
     tenants_now: Callable[[], Awaitable[Sequence[TenantNow]]]
     store_ok: Callable[[], Awaitable[bool]]
     policies_ok: Callable[[], Awaitable[bool]]
     database_ok: Callable[[], bool]
+    families: Callable[[], Awaitable[Iterable[Metric]]] = _own_families
 
 
 def bounded(rows: Iterable[TenantNow], largest: int) -> list[TenantNow]:
@@ -93,12 +99,13 @@ def bounded(rows: Iterable[TenantNow], largest: int) -> list[TenantNow]:
 class _Scrape(Collector):
     """One scrape: what the process counts, and what was read of the tenants, if anything was."""
 
+    families: Iterable[Metric]
     rows: Sequence[TenantNow] | None
     largest: int
 
     def collect(self) -> Iterator[Metric]:
         """Yield every family once."""
-        yield from REGISTRY.collect()
+        yield from self.families
         if self.rows is None:  # better no number than an old one
             return
         yield GaugeMetricFamily(*TENANTS, value=len(self.rows))
@@ -141,7 +148,7 @@ def add_ops_routes(app: web.Application, probes: Probes, *, largest: int = LARGE
         )
         looked_at(store)
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        body = encode(_Scrape(rows, largest))
+        body = encode(_Scrape(await probes.families(), rows, largest))
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def healthy(_: web.Request) -> web.Response:
