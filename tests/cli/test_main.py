@@ -130,7 +130,7 @@ def test_a_url_without_a_password_is_shown_as_it_is() -> None:
 @pytest.mark.parametrize(
     "flags",
     [
-        ["--workers", "2"],
+        ["--workers", "65"],
         ["--workers", "0"],
         ["--listen", "8470"],
         ["--listen", "h:99999"],
