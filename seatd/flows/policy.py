@@ -77,8 +77,10 @@ class Projector:
         after: str | None = None
         while True:
             page = await self._accounts.tenants(limit=ROWS_A_ROUND, after=after)
+            self.database_up = True
             for tenant in page.items:
                 await self.project(tenant.id)
+            await self.project_due()  # changes do not wait for thousands that may be in force already
             if page.next is None:
                 return
             after = page.next

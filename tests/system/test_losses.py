@@ -1,10 +1,16 @@
 """The store is lost under real servers: who works keeps working, and the ledger tells one story."""
 
+import asyncio
+import contextlib
 import shutil
+import sqlite3
 import time
 
 import pytest
 
+from seatd.database.engine import make_engine
+from seatd.flows.epochs import next_epoch
+from seatd.seats.store import Store, StoreOptions, connect
 from tests.servers import SeatdProcess, call
 from tests.system.test_faults import ledger
 from tests.system.test_seats_http import acquire, in_use, release, renew
@@ -104,3 +110,30 @@ def test_an_older_copy_of_the_embedded_store_is_noticed(new_seatd):
     assert (refused.status, refused.body["code"]) == (503, "learning")
     assert renew(server, key, held).status == 200
     assert in_use(server, "acme") == 1
+
+
+def test_whoever_dies_right_after_opening_an_epoch_leaves_nobody_unprojected(new_seatd):
+    store = ValkeyServer()
+    store.start()
+    try:
+        server = new_seatd("--store", store.url, *SHORT).start()
+        acquire(server, server.tenant("acme", tariff="team", seats=2, lease_ttl_ms=60_000), "ana")
+        wait_for(lambda: not waits_to_be_projected(server))
+        server.stop()
+        asyncio.run(open_an_epoch(store, f"sqlite:///{server.data / 'seatd.db'}"))
+        server.start()
+        wait_for(lambda: learning(server) == ["acme"])  # though nobody asked for anything
+    finally:
+        store.remove()
+
+
+def waits_to_be_projected(server: SeatdProcess) -> bool:
+    with contextlib.closing(sqlite3.connect(server.data / "seatd.db")) as connection:
+        return connection.execute("SELECT 1 FROM outbox").fetchone() is not None
+
+
+async def open_an_epoch(server: ValkeyServer, database: str) -> None:
+    engine, store = make_engine(database), Store(connect(server.url, StoreOptions()), StoreOptions())
+    await store.open_epoch(0, 1, await next_epoch(engine, 0, 1))
+    await store.close()
+    await engine.dispose()
