@@ -58,7 +58,11 @@ class Failovers:
 
     async def _check_w(self) -> None:
         """Warn where the store lets an old primary write for longer than seatd reckons with."""
-        alone_ms = await self._store.longest_alone_ms()
+        try:
+            alone_ms = await self._store.longest_alone_ms()
+        except StoreAwayError as error:  # CONFIG is not for everybody; the rest goes on without
+            log.info("min-replicas-to-write cannot be read", error=str(error))
+            return
         if alone_ms is None:
             log.warning("min-replicas-to-write is not set: an old primary may sell a seat again")
         elif alone_ms > self._options.w_ms:

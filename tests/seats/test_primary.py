@@ -9,6 +9,7 @@ from seatd.flows.failover import Failovers
 from seatd.seats.primary import SecurePrimaryConnection
 from seatd.seats.store import Store, StoreAwayError, StoreOptions, UnopenedError, connect, watchers
 from tests.sentinels import SERVICE, Node, Sentinels
+from tests.valkey import ValkeyServer
 
 OPTIONS = StoreOptions(q_ms=4_000, w_ms=4_000)
 LOOK = ("inspect", [("", "status")])
@@ -77,7 +78,9 @@ def test_tls_is_spoken_to_both_unless_told_otherwise() -> None:
     assert not isinstance(plain, SecurePrimaryConnection)
 
 
-async def test_an_old_primary_that_is_reached_answers_nothing_more() -> None:
+async def test_an_old_primary_that_is_reached_answers_nothing_more(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with Sentinels(lag_s=0) as sentinels:  # it would write on for as long as sentinels let it
         late, new, watch = (store_of(sentinels) for _ in range(3))
         await late.open_epoch(0, 0, 1)
@@ -93,5 +96,23 @@ async def test_an_old_primary_that_is_reached_answers_nothing_more() -> None:
         assert await epoch_of(late) == 2  # on a connection to the new one
         assert await epoch_of(new) == 2
         loop.cancel()
+        assert "min-replicas-to-write is not set" in capsys.readouterr().out
         for store in (late, new, watch):
             await store.close()
+
+
+async def test_a_user_who_may_not_read_the_configuration_closes_all_the_same(
+    valkey: ValkeyServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(connect(valkey.url, OPTIONS), OPTIONS)
+    await store.open_epoch(0, 0, 1)
+    with valkey.client() as client:
+        client.execute_command("ACL", "SETUSER", "plain", "on", "nopass", "~*", "+@all", "-config")
+    plain = Store(connect(f"{valkey.url}?username=plain&password=any", OPTIONS), OPTIONS)
+    nodes = Failovers(plain, watchers("redis+sentinel://127.0.0.1:1/seats", OPTIONS), OPTIONS, [0])
+    assert await nodes._recent() == {0: 1}
+    assert "cannot be read" in capsys.readouterr().out
+    for one in (store, plain):
+        await one.close()
+    with valkey.client() as client:
+        client.execute_command("ACL", "DELUSER", "plain")
