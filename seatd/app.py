@@ -33,6 +33,7 @@ from seatd.flows.epochs import Epochs, Trust
 from seatd.flows.failover import Failovers
 from seatd.flows.inquiries import Inquiries
 from seatd.flows.keyring import Keys
+from seatd.flows.month_exports import Bookings
 from seatd.flows.months import Months
 from seatd.flows.policy import Projector
 from seatd.flows.price_lists import PriceLists
@@ -49,6 +50,7 @@ from seatd.web.billing import add_billing_routes
 from seatd.web.billing_inquiries import add_inquiry_routes
 from seatd.web.closed import add_closed_routes
 from seatd.web.listener import listen
+from seatd.web.month_exports import add_month_export_routes
 from seatd.web.ops import Probes, TenantNow, add_ops_routes
 from seatd.web.problems import problems
 from seatd.web.receipt_keys import add_receipt_key_routes
@@ -215,11 +217,19 @@ def _house(
     add_admin_routes(house, services)
     add_receipt_key_routes(house, planes.keys)
     add_usage_routes(house)
-    add_billing_routes(house, months, price_lists)
-    add_closed_routes(house, _closing(months, recorder, planes.keys, settings), ClosedMonths(engine))
-    add_inquiry_routes(house, Inquiries(engine, months))
+    _add_money_routes(house, months, price_lists, _closing(months, recorder, planes.keys, settings), settings)
     add_ops_routes(house, probes)
     return house
+
+
+def _add_money_routes(
+    house: web.Application, months: Months, price_lists: PriceLists, closing: Closing, settings: Settings
+) -> None:
+    closed = ClosedMonths(months.engine)
+    add_billing_routes(house, months, price_lists)
+    add_closed_routes(house, closing, closed)
+    add_month_export_routes(house, Bookings(closed, settings.datev_accounts))
+    add_inquiry_routes(house, Inquiries(months.engine, months))
 
 
 def _after_failovers(url: str, store: Store, options: StoreOptions) -> dict[str, Loop]:

@@ -138,6 +138,7 @@ class Settings:
     database: str = ""
     secret_file: Path | None = None
     issuer: str = "seatd"
+    datev_accounts: Path | None = None
     workers: int = 1
     demo: bool = False
     log_level: str = "info"

@@ -45,6 +45,9 @@ USAGE_COLUMNS: Final = (
 )
 
 
+INTERVAL_COLUMNS: Final = ("tenant", "lease", "user", "tariff", "started", "ended", "end_reason")
+
+
 def charge_row(charge: Charge) -> Row:
     """Return the values of one charge, in the order of `CHARGE_COLUMNS`."""
     return (
@@ -82,15 +85,16 @@ def usage_row(line: Usage) -> Row:
 
 def charges_file(charges: Iterable[Charge], file_format: Format) -> Iterator[bytes]:
     """Yield the lines of `charges.csv` or `charges.jsonl`; CSV has its header first."""
-    return _file(CHARGE_COLUMNS, map(charge_row, charges), file_format)
+    return rows_file(CHARGE_COLUMNS, map(charge_row, charges), file_format)
 
 
 def usage_file(lines: Iterable[Usage], file_format: Format) -> Iterator[bytes]:
     """Yield the lines of `usage.csv` or `usage.jsonl`; CSV has its header first."""
-    return _file(USAGE_COLUMNS, map(usage_row, lines), file_format)
+    return rows_file(USAGE_COLUMNS, map(usage_row, lines), file_format)
 
 
-def _file(columns: Row, rows: Iterable[Row], file_format: Format) -> Iterator[bytes]:
+def rows_file(columns: Row, rows: Iterable[Row], file_format: Format) -> Iterator[bytes]:
+    """Yield the lines of a file of rows; CSV has its header first."""
     if file_format == "csv":
         yield csv_line(columns)
         yield from map(csv_line, rows)

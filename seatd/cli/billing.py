@@ -90,9 +90,19 @@ def list_(api: Api, out: Output) -> None:
     epilog="\b\nExample:\n  seatd billing export 2026-03 --what charges --format csv -o charges.csv"
 )
 @click.argument("month", metavar="YYYY-MM")
-@click.option("--what", type=click.Choice(["charges", "usage"]), default="charges", show_default=True)
 @click.option(
-    "--format", "file_format", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True
+    "--what",
+    type=click.Choice(["charges", "usage", "intervals", "datev"]),
+    default="charges",
+    show_default=True,
+    help="datev: the booking batch of a closed month.",
+)
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(["csv", "jsonl", "parquet"]),
+    default="csv",
+    show_default=True,
 )
 @click.option(
     "--file", "name", metavar="NAME", help="A file of a closed month, as its manifest.json names it."
@@ -115,7 +125,9 @@ def export(
     api: Api,
     out: Output,
 ) -> None:
-    """Write a month's charges or usage, or of a closed month any of its files; what is written appears whole, or not at all."""
+    """Write a month's charges, usage or leases, or of a closed month any of its files; it appears whole, or not at all."""
+    if what == "datev" and file_format != "csv":
+        raise click.UsageError("A booking batch is CSV.")
     route = f"{path('billing', month)}/{what}.{file_format}"
     if name or evidence:
         if name and evidence:

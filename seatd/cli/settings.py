@@ -97,6 +97,14 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
         help="What proofs of seats name as their issuer.",
     ),
     click.option(
+        "--datev-accounts",
+        type=click.Path(path_type=Path, dir_okay=False),
+        default=None,
+        envvar="SEATD_DATEV_ACCOUNTS",
+        show_envvar=True,
+        help="TOML file that maps VAT rates, products and customers to DATEV accounts.",
+    ),
+    click.option(
         "--workers",
         type=click.IntRange(1, WORKERS_MAX),
         default=1,

@@ -13,20 +13,21 @@ from seatd.billing import verify_bundle
 from seatd.billing.corrections import CORRECTION_COLUMNS
 from seatd.billing.export import (
     CHARGE_COLUMNS,
+    INTERVAL_COLUMNS,
     USAGE_COLUMNS,
     Row,
     charge_row,
     charges_file,
     csv_line,
+    rows_file,
     usage_file,
 )
 from seatd.billing.historywriting import Told, instant, told
+from seatd.billing.months import Month
 from seatd.flows.month_facts import MonthFacts, told_events
 from seatd.flows.months import OpenMonth, Rated, rate_tenant, totals_of
 from seatd.model import Kind
 from seatd.usage.chain import Link
-
-_INTERVAL_COLUMNS: Final = ("tenant", "lease", "user", "tariff", "started", "ended", "end_reason")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +80,25 @@ def _totals(month: TenantMonth) -> bytes:
     return (json.dumps(line, ensure_ascii=False) + "\n").encode()
 
 
-def _intervals(month: TenantMonth) -> bytes:
-    tenant, end_ms = month.loaded.facts.tenant, month.opened.month.end_ms
+def interval_rows(loaded: MonthFacts, month: Month) -> list[Row]:
+    """Give a tenant's leases of a month, in the order of `INTERVAL_COLUMNS`; one that goes on has no end."""
+    tenant, end_ms = loaded.facts.tenant, month.end_ms
     rows: list[Row] = []
-    for span in month.loaded.spans:
+    for span in loaded.spans:
         over = span.ended_ms is not None and span.ended_ms < end_ms
         ended = instant(span.ended_ms or 0) if over else ""
         reason = (span.end_reason or "") if over else ""
         started = instant(span.started_ms or 0)
         rows.append((tenant, span.lease, span.person, span.tariff or Kind.TEAM, started, ended, reason))
-    return _csv(rows)
+    return rows
+
+
+def _intervals_csv(month: TenantMonth) -> bytes:
+    return _csv(interval_rows(month.loaded, month.opened.month))
+
+
+def _intervals_jsonl(month: TenantMonth) -> bytes:
+    return b"".join(rows_file(INTERVAL_COLUMNS, interval_rows(month.loaded, month.opened.month), "jsonl"))
 
 
 def _csv(rows: Iterable[Row]) -> bytes:
@@ -120,7 +130,8 @@ FILES: Final = (
     MonthFile("usage.csv", _usage_csv, csv_line(USAGE_COLUMNS)),
     MonthFile("usage.jsonl", _usage_jsonl),
     MonthFile("totals.jsonl", _totals),
-    MonthFile("intervals.csv", _intervals, csv_line(_INTERVAL_COLUMNS)),
+    MonthFile("intervals.csv", _intervals_csv, csv_line(INTERVAL_COLUMNS)),
+    MonthFile("intervals.jsonl", _intervals_jsonl),
     MonthFile("corrections.csv", lambda month: _csv(month.corrections), csv_line(CORRECTION_COLUMNS)),
     MonthFile("history.jsonl", lambda month: b"".join(month.history.history)),
     MonthFile("unpriced.jsonl", lambda month: b"".join(month.history.unpriced)),

@@ -26,7 +26,7 @@ TOML: Final = "application/toml"
 MONTHS: Final = web.AppKey("months", Months)
 PRICE_LISTS: Final = web.AppKey("price_lists", PriceLists)
 
-_CONTENT_TYPES: Final[dict[Format, str]] = {
+CONTENT_TYPES: Final[dict[Format, str]] = {
     "csv": "text/csv; charset=utf-8",
     "jsonl": "application/x-ndjson",
 }
@@ -74,7 +74,7 @@ def _export(what: What, file_format: Format) -> Any:
         return await stream(
             request,
             months.exported(opened, what, file_format),
-            content_type=_CONTENT_TYPES[file_format],
+            content_type=CONTENT_TYPES[file_format],
             filename=f"{opened.month.period}.{what}.{file_format}",
         )
 
@@ -152,7 +152,7 @@ def add_billing_routes(app: web.Application, months: Months, price_lists: PriceL
             *(
                 web.get(f"/v1/billing/{MONTH}/{what}.{each}", for_billing(_export(what, each)))
                 for what in _WHATS
-                for each in _CONTENT_TYPES
+                for each in CONTENT_TYPES
             ),
         ]
     )
