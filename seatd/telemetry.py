@@ -32,7 +32,7 @@ import seatd
 
 # -- metrics ----------------------------------------------------------------------------------------
 
-OPS: Final = ("acquire", "renew", "release", "addon", "frame")
+OPS: Final = ("acquire", "wait", "renew", "release", "addon", "frame")
 OUTCOMES: Final = ("ok", "failed")
 KINDS: Final = ("started", "ended", "denied", "sample", "adopted")
 PUSH_KINDS: Final = ("granted", "revoked", "renew", "drain")
@@ -61,6 +61,12 @@ PUSHES: Final = Counter(
 WORKERS: Final = Gauge("seatd_workers", "Worker processes that serve clients.", registry=REGISTRY)
 WORKER_RESTARTS: Final = Counter(
     "seatd_worker_restarts_total", "Workers that ended and were started again.", registry=REGISTRY
+)
+LINE_SECONDS: Final = Histogram(
+    "seatd_line_wait_seconds",
+    "Time that those stood in line who got a seat in the end.",
+    buckets=(0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0),
+    registry=REGISTRY,
 )
 STORE_CALLS: Final = Counter(
     "seatd_store_calls_total", "Round trips to the seat store.", ["outcome"], registry=REGISTRY
@@ -100,6 +106,7 @@ TENANT_GAUGES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "in_use": ("seatd_tenant_seats_in_use", "Seats in use now."),
         "capacity": ("seatd_tenant_seats_capacity", "Seats that may be in use at once."),
         "denied": ("seatd_tenant_seats_denied", "Users refused a seat in the minute that runs."),
+        "waiting": ("seatd_tenant_users_waiting", "Users who stand in line for a seat."),
     }
 )
 """The families with the label `tenant`, by the field they show: read from the store at each scrape."""
@@ -154,13 +161,13 @@ _SECRET_WORDS: Final = frozenset(
     for plural in ("", "s")
 )
 _HARMLESS: Final = (int, float, bool, type(None))
-# Shapes, looked for in the finished line: keys, a bearer's credentials, receipts (base64url of at least 50
-# bytes, the first of which is the version 1), passwords in URLs.
+# Shapes, looked for in the finished line: keys, a bearer's credentials, receipts and places in line (base64url of at
+# least 50 bytes, the first of which is the version, 1 or 2), passwords in URLs.
 _SHAPES: Final = re.compile(
     r"s[ct]\.[A-Za-z0-9._@:+%\-]{1,400}\.[A-Za-z0-9_\-]{32,}"
     r"|s[ab]\.[A-Za-z0-9_\-]{32,}"
     r"|(?<=[Bb]earer )[^\s\"',;)\]}\\]+"
-    r"|A[Q-Za-f][A-Za-z0-9_\-]{65,}=*"
+    r"|A[Q-Za-v][A-Za-z0-9_\-]{65,}=*"
     r"|(?<=://)[^\s/\"'@]*:[^\s/\"'@]*(?=@)"
 )
 

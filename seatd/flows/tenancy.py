@@ -10,10 +10,11 @@ from seatd.model import Refusal
 
 @dataclass(frozen=True, slots=True)
 class TenantNow:
-    """A tenant, and the seats in use (None: the seat store is away)."""
+    """A tenant, the seats in use and the users who wait for one (None: the seat store is away)."""
 
     tenant: Tenant
     in_use: int | None
+    waiting: int | None
 
 
 async def tenant_now(services: Services, tenant: str) -> TenantNow:
@@ -34,5 +35,5 @@ async def seen(services: Services, tenant: Tenant) -> TenantNow:
     except Refusal as refusal:
         if refusal.code not in AWAY:
             raise
-        return TenantNow(tenant, None)
-    return TenantNow(tenant, fullness.in_use)
+        return TenantNow(tenant, None, None)
+    return TenantNow(tenant, fullness.in_use, fullness.waiting)

@@ -7,6 +7,8 @@ from seatd.model import Refusal
 from seatd.seats.batch import RETRY_AFTER_MS, store_unavailable
 from seatd.seats.store import Answer
 
+IN_LINE_AGAIN_MS: Final = 1_000
+
 
 def _forbidden() -> Refusal:
     return Refusal("forbidden", "This key does not open the client routes.")
@@ -35,17 +37,24 @@ def _refusals() -> Mapping[str, Callable[[Answer], Refusal]]:
 
 
 def _no_seat(answer: Answer) -> Refusal:
-    in_use, capacity, next_expiry_ms, now_ms, q_ms = answer[1:]
+    in_use, capacity, next_expiry_ms, now_ms, q_ms, waiting, position, order_ms, eta_ms = answer[1:]
     wait_ms = max(next_expiry_ms + q_ms - now_ms, 1_000) if next_expiry_ms else 60_000
-    return Refusal(
-        "no_seat",
-        f"All {capacity} seats are taken.",
-        capacity=capacity,
-        in_use=in_use,
-        waiting=0,
-        next_expiry_ms=next_expiry_ms,
-        retry_after_ms=min(wait_ms, 60_000),
+    fields = {
+        "capacity": capacity,
+        "in_use": in_use,
+        "waiting": waiting,
+        "next_expiry_ms": next_expiry_ms,
+        # A place is kept for whoever keeps asking.
+        "retry_after_ms": IN_LINE_AGAIN_MS if order_ms else min(wait_ms, 60_000),
+    }
+    if order_ms:
+        fields["position"] = position
+    if eta_ms:
+        fields["eta_ms"] = eta_ms
+    taken = (
+        f"All {capacity} seats are taken." if in_use >= capacity else "The free seats are for those in line."
     )
+    return Refusal("no_seat", taken, **fields)
 
 
 def _own_lease_ended(answer: Answer) -> Refusal:

@@ -16,7 +16,7 @@ from seatd.seats.store import Answer, Outcome, Store, StoreAwayError, UnopenedEr
 from seatd.seats.unrecorded import Unrecorded
 from seatd.telemetry import STORE_BATCH, STORE_CALLS, log
 
-ORDER: Final = ("renew", "release", "revoke", "project", "readd", "inspect", "sweep", "acquire")
+ORDER: Final = ("renew", "release", "revoke", "project", "readd", "inspect", "sweep", "line", "acquire")
 BATCH_MAX: Final = 256
 QUEUE_MAX: Final = 20_000
 RETRY_AFTER_MS: Final = 1_000

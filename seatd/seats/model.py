@@ -77,7 +77,7 @@ class Sitting:
 class Fullness:
     """How full a tenant is: seats in use and the cap that is enforced; unknown tenants are all zero.
 
-    `learns_until_ms` is 0 where the tenant does not learn.
+    `learns_until_ms` is 0 where the tenant does not learn; `waiting` stand in line.
     """
 
     known: bool
@@ -85,3 +85,4 @@ class Fullness:
     capacity: int
     version: int
     learns_until_ms: int = 0
+    waiting: int = 0

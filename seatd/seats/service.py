@@ -6,25 +6,22 @@ two hooks, `project` (a tenant's policy) and `open_epoch` (a partition's epoch).
 """
 
 import asyncio
-import base64
 import contextlib
-import hashlib
-import secrets
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-import msgpack
-
 from seatd.model import Policy, Refusal
 from seatd.seats.agreement import Agreement
 from seatd.seats.answers import REFUSALS
+from seatd.seats.asking import Asking, InLine
 from seatd.seats.batch import RETRY_AFTER_MS, Batcher, store_unavailable
 from seatd.seats.layout import Operation, policy_operation
+from seatd.seats.line import Gone, Line
 from seatd.seats.model import Acquire, Caller, Fullness, Lease, Sitting
 from seatd.seats.receipts import Keyring, Receipt, seal, unseal
 from seatd.seats.store import Answer, Store, StoreAwayError, UnopenedError
-from seatd.telemetry import log
+from seatd.telemetry import LINE_SECONDS, log
 
 LOOK_EVERY_S: Final = 1.0
 SWEEP_EVERY_S: Final = 0.5
@@ -51,12 +48,6 @@ Renewing = tuple[Receipt, asyncio.Future[Answer]]
 """A renewal under way: by which receipt, and what the script will answer."""
 
 
-def fingerprint(wanted: Acquire) -> str:
-    """Digest what a request id stands for: the same id with another digest is another request."""
-    content = (wanted.addons, wanted.takeover, sorted(wanted.labels.items()))
-    return hashlib.blake2b(msgpack.packb(content), digest_size=8).hexdigest()
-
-
 def _renewal(caller: Caller, held: Receipt) -> Operation:
     return (
         caller.tenant,
@@ -70,11 +61,6 @@ def _renewal(caller: Caller, held: Receipt) -> Operation:
         held.cap,
         held.version,
     )
-
-
-def _new_lease_id() -> str:
-    # Base32: an id that starts with a dash would be taken for a flag on a command line.
-    return base64.b32encode(secrets.token_bytes(15)).decode().lower()
 
 
 class Seats:
@@ -108,29 +94,51 @@ class Seats:
             self._answer,
             lambda partition, epoch: self._open(partition, self._generations[partition], epoch),
         )
+        self.line = Line(self._look_at_line)
 
     # -- for clients ------------------------------------------------------------------------------
 
-    async def acquire(self, caller: Caller, wanted: Acquire) -> Lease:
-        """Take or extend the user's seat; raises `Refusal` with the code that says why not."""
-        operation = (
+    async def acquire(self, caller: Caller, wanted: Acquire, gone: Gone = lambda: False) -> Lease:
+        """Take or extend the user's seat, if need be after a wait in line; raises `Refusal` with the code that says why not.
+
+        `gone` tells whether the caller went meanwhile: then it is given no seat.
+        """
+        asking = Asking(self.keyring, caller, wanted)
+        if not wanted.wait_ms:
+            return await self._ask(caller, wanted, asking, InLine.LAST if wanted.place else InLine.NO)
+        return await self.line.wait(
             caller.tenant,
-            caller.key_hash,
             wanted.user,
-            wanted.client,
-            wanted.request_id,
-            fingerprint(wanted),
-            int(wanted.takeover),
-            False if wanted.addons is None else wanted.addons,
-            _new_lease_id(),
-            dict(wanted.labels) or False,
+            wanted.wait_ms,
+            ask=lambda last: self._ask(caller, wanted, asking, InLine.LAST if last else InLine.WAITS),
+            withdraw=lambda lease: self._withdraw(caller, wanted, lease),
+            gone=gone,
         )
-        answer = await self._answer("acquire", operation)
+
+    async def _ask(self, caller: Caller, wanted: Acquire, asking: Asking, in_line: InLine) -> Lease:
+        try:
+            answer = await self._told("acquire", asking.operation(in_line))
+        except Refusal as refusal:
+            raise asking.unanswered(refusal) from None
+        if answer[0] != "granted":
+            raise asking.refused(answer)
         created, lease, start_ms, expires_ms, ttl_ms, kind, cap, addons, version = answer[1:]
+        waited_ms = asking.waited_ms(start_ms)
+        if waited_ms is not None:
+            LINE_SECONDS.observe(waited_ms / 1000)
         receipt = Receipt(
             caller.tenant, wanted.user, wanted.client, lease, start_ms, expires_ms, kind, cap, version
         )
         return self._lease(receipt, ttl_ms, tuple(addons), created=bool(created))
+
+    async def _withdraw(self, caller: Caller, wanted: Acquire, lease: Lease) -> None:
+        """Take back a lease that nobody heard of: there is no receipt that could return, so no tombstone either."""
+        held = (caller.tenant, caller.key_hash, lease.lease, lease.user, lease.start_ms)
+        await self._answer("release", (*held, 0, wanted.request_id))
+
+    async def _look_at_line(self, tenant: str, what: str, users: list[str]) -> Answer:
+        batcher = self._batchers[self._store.partition_of(tenant)]
+        return await batcher.submit("line", (tenant, what, users))
 
     async def renew(self, caller: Caller, lease: str, receipt_text: str) -> Lease:
         """Extend a lease by its receipt; raises `Refusal` `lease_gone` with the reason where it is lost."""
@@ -162,7 +170,7 @@ class Seats:
 
         async def buried() -> Operation:
             epoch = await self._bury(caller.tenant, held.user, held.start_ms, "released")
-            return (caller.tenant, caller.key_hash, lease, held.user, held.start_ms, epoch)
+            return (caller.tenant, caller.key_hash, lease, held.user, held.start_ms, epoch, False)
 
         return bool((await self._agreement.on(self.partition_of(caller.tenant), "release", buried))[1])
 
@@ -259,18 +267,18 @@ class Seats:
 
     async def fullness(self, tenant: str) -> Fullness:
         """Tell how full a tenant is now."""
-        known, in_use, capacity, version, _, learns_until_ms = (
+        known, in_use, capacity, version, _, learns_until_ms, waiting = (
             await self._answer("inspect", (tenant, "status"))
         )[1:]
-        return Fullness(bool(known), in_use, capacity, version, learns_until_ms)
+        return Fullness(bool(known), in_use, capacity, version, learns_until_ms, waiting)
 
-    async def everywhere(self) -> list[tuple[str, int, int, int, int]]:
+    async def everywhere(self) -> list[tuple[str, int, int, int, int, int]]:
         """Tell how full every tenant is that the store knows.
 
-        Returns rows of tenant, in use, capacity, refused this minute, milliseconds that it still learns.
+        Returns rows of tenant, in use, capacity, refused this minute, milliseconds that it still learns, how many wait.
         Raises `Refusal` or `StoreAwayError` where the store is away.
         """
-        rows: list[tuple[str, int, int, int, int]] = []
+        rows: list[tuple[str, int, int, int, int, int]] = []
         for batcher in self._batchers:
             names = await self._store.tenants(batcher.partition)
             answers = await asyncio.gather(*(batcher.submit("inspect", (name, "full")) for name in names))
@@ -296,6 +304,14 @@ class Seats:
     # -- the way to the store ---------------------------------------------------------------------
 
     async def _answer(self, verb: str, operation: tuple[Any, ...]) -> Answer:
+        """Have an operation answered; raises `Refusal` where the script refused."""
+        answer = await self._told(verb, operation)
+        refuse = REFUSALS.get(answer[0])
+        if refuse is None or (verb == "inspect" and answer[0] == "addon_not_named"):
+            return answer
+        raise refuse(answer)
+
+    async def _told(self, verb: str, operation: tuple[Any, ...]) -> Answer:
         """Submit, and where the store lacks an epoch or a policy, bring it and submit once more."""
         tenant = operation[0]
         batcher = self._batchers[self._store.partition_of(tenant)]
@@ -304,10 +320,7 @@ class Seats:
             answer = await self._opened(batcher, verb, operation)
             if answer[0] == "unknown_tenant":  # known, and another epoch was opened in between
                 raise store_unavailable()
-        refuse = REFUSALS.get(answer[0])
-        if refuse is None or (verb == "inspect" and answer[0] == "addon_not_named"):
-            return answer
-        raise refuse(answer)
+        return answer
 
     async def _opened(self, batcher: Batcher, verb: str, operation: tuple[Any, ...]) -> Answer:
         """Submit; where the store is not the one that is known, have an epoch opened and submit once more."""

@@ -25,7 +25,7 @@ from seatd.model import UsageEvent
 from seatd.seats.layout import Operation, usage_event
 from seatd.seats.primary import Watchers
 
-TENANT_KEYS: Final = ("t", "b", "s", "v", "l", "x", "f", "m", "c", "d")
+TENANT_KEYS: Final = ("t", "b", "s", "v", "l", "x", "f", "m", "c", "d", "w", "a")
 PREFIX: Final = "seatd"
 
 Answer = list[Any]
@@ -89,12 +89,18 @@ class StoreOptions:
     w_ms: int = 0
 
 
+VERBS: Final = ("acquire", "line", "renew", "release", "revoke", "sweep", "project", "inspect", "readd")
+LOOK_AT_THE_LINE: Final = ("acquire", "line")
+
+
 def _scripts() -> dict[str, bytes]:
     folder = files("seatd.seats") / "lua"
     identity = (folder / "identity.lua").read_bytes() + b"\n"
     prelude = identity + (folder / "prelude.lua").read_bytes()
-    verbs = ("acquire", "renew", "release", "revoke", "sweep", "project", "inspect", "readd")
-    scripts = {verb: prelude + b"\n" + (folder / f"{verb}.lua").read_bytes() for verb in verbs}
+    in_front = {verb: prelude + (folder / "waiting.lua").read_bytes() for verb in LOOK_AT_THE_LINE}
+    scripts = {
+        verb: in_front.get(verb, prelude) + b"\n" + (folder / f"{verb}.lua").read_bytes() for verb in VERBS
+    }
     scripts["open"] = identity + (folder / "open.lua").read_bytes()
     return scripts
 

@@ -35,7 +35,7 @@ def nothing(*, projected: bool) -> web.Response:
 
 
 def tenant(now: TenantNow) -> View:
-    """Lay a tenant out; `in_use` is null where the seat store is away."""
+    """Lay a tenant out; `in_use` and `waiting` are null where the seat store is away."""
     record = now.tenant
     return {
         "tenant": record.id,
@@ -51,6 +51,7 @@ def tenant(now: TenantNow) -> View:
         "labels": dict(record.labels),
         "capacity": record.capacity,
         "in_use": now.in_use,
+        "waiting": now.waiting,
         "bookings": [booking(row) for row in record.bookings],
         "bindings": record.bindings,
         "policy_version": record.policy_version,

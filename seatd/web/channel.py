@@ -251,7 +251,7 @@ class Channel:
 
     def _acquire(self, frame: AcquireFrame) -> None:
         began_s = time.perf_counter()
-        if not getattr(frame, "wait_ms", 0):
+        if not frame.wait_ms:
             self._count(1)
             self._begin(self._acquired(frame, began_s)).add_done_callback(self._one_less)
         elif frame.id in self._waiting:
@@ -275,18 +275,20 @@ class Channel:
         self._under_way -= 1
 
     async def _acquired(self, frame: AcquireFrame, began_s: float) -> None:
+        seats, caller, wanted, gone = self._seats, self.caller, wanted_of(frame), self._transport.is_closing
+        op = "wait" if wanted.wait_ms else "acquire"
         try:
-            lease = await self._seats.acquire(self.caller, wanted_of(frame))
+            lease = await with_newest_keys(self._app[KEYS], lambda: seats.acquire(caller, wanted, gone))
         except Refusal as refusal:
-            self._refuse("acquire", frame.id, refusal, began_s)
+            self._refuse(op, frame.id, refusal, began_s)
             return
         except Exception:  # noqa: BLE001 - whatever it was, the caller gets an answer and we the trace
-            self._failed("acquire", frame.id, began_s)
+            self._failed(op, frame.id, began_s)
             return
         self._used()
         self._channels.hold(self, lease.lease)
         proof = self._app[KEYS].prove(lease) if frame.proof else None
-        self._answer("acquire", frame.id, granted(lease, proof), began_s)
+        self._answer(op, frame.id, granted(lease, proof), began_s)
 
     async def _release(self, frame: ReleaseFrame) -> None:
         began_s = time.perf_counter()

@@ -33,6 +33,7 @@ FEATURES: Final = (
     "request_id",
     "labels",
     "proof",
+    "wait_ms",
     "msgpack",
     "channel",
 )
@@ -43,6 +44,9 @@ SEATS: Final = web.AppKey("seats", Seats)
 KEYS: Final = web.AppKey("keys", Keys)
 KEY_USED: Final[web.AppKey[Callable[[str], None]]] = web.AppKey("key_used")
 """Told the SHA-256 of a key whenever it opened something."""
+
+WAITS: Final = web.RequestKey("waits", bool)
+"""Set on a request that waits in line: how long it took says nothing of how fast we are."""
 
 T = TypeVar("T")
 
@@ -113,13 +117,17 @@ def granted(lease: Lease, proof: str | None = None) -> dict[str, Any]:
     return body if proof is None else body | {"proof": proof}
 
 
+_NOT_OURS: Final = frozenset({"receipt_invalid", "invalid_request"})
+"""What the seat plane says of a receipt, or of a place in line, that it cannot check."""
+
+
 async def with_newest_keys(keys: Keys, call: Callable[[], Awaitable[T]]) -> T:
-    """Call, and where the receipt is not ours by the keys known here, look for newer ones and call once more."""
+    """Call, and where what came back is not ours by the keys known here, look for newer ones and call once more."""
     known = keys.keyring
     try:
         return await call()
     except Refusal as refusal:
-        if refusal.code != "receipt_invalid" or not await keys.newer(known):
+        if refusal.code not in _NOT_OURS or not await keys.newer(known):
             raise
     return await call()
 
@@ -144,13 +152,23 @@ def wanted_of(body: AcquireBody) -> Acquire:
         takeover=body.takeover,
         addons=None if body.addons is None else tuple(dict.fromkeys(body.addons)),
         labels=body.labels or {},
+        wait_ms=body.wait_ms,
+        place=body.place or "",
     )
+
+
+def _gone(request: web.Request) -> bool:
+    return request.transport is None or request.transport.is_closing()
 
 
 async def _acquire(request: web.Request) -> web.Response:
     caller = caller_of(request)
     body = await _ACQUIRE.read(request)
-    lease = await request.app[SEATS].acquire(caller, wanted_of(body))
+    request[WAITS] = body.wait_ms > 0
+    seats, wanted = request.app[SEATS], wanted_of(body)
+    lease = await with_newest_keys(
+        request.app[KEYS], lambda: seats.acquire(caller, wanted, lambda: _gone(request))
+    )
     request.app[KEY_USED](caller.key_hash)
     proof = request.app[KEYS].prove(lease) if body.proof else None
     return respond(request, granted(lease, proof), 201 if lease.created else 200)
@@ -207,7 +225,7 @@ def _measured(
             answer = await handler(request)
         except Refusal as refusal:
             answer = refused(request, refusal)
-        count_answer(op, answer.get(CODE, "ok"), began)
+        count_answer("wait" if request.get(WAITS) else op, answer.get(CODE, "ok"), began)
         return answer
 
     return measured

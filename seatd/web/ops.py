@@ -40,7 +40,8 @@ T = TypeVar("T")
 class TenantNow:
     """How full a tenant is: seats in use, the cap that is enforced, users refused in the minute that runs.
 
-    `learning_ms` is how long it still learns who sits, after the store was lost; 0 where it does not.
+    `learning_ms` is how long it still learns who sits, after the store was lost; 0 where it does not.  `waiting` users
+    stand in line.
     """
 
     tenant: str
@@ -48,6 +49,7 @@ class TenantNow:
     capacity: int
     denied: int
     learning_ms: int = 0
+    waiting: int = 0
 
     @property
     def full(self) -> bool:
@@ -91,6 +93,7 @@ def bounded(rows: Iterable[TenantNow], largest: int) -> list[TenantNow]:
         sum(row.in_use for row in rest),
         sum(row.capacity for row in rest),
         sum(row.denied for row in rest),
+        waiting=sum(row.waiting for row in rest),
     )
     return [*named, total]
 

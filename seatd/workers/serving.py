@@ -142,10 +142,19 @@ async def serve_clients(
     news = Subscription(
         lambda: connect(stores.url, stores.options), range(stores.options.partitions), channels.tell
     )
-    await keep_going(stack, {"channels": channels.look_for_ever, "news": news.hear_for_ever})
+    loops: dict[str, Loop] = {
+        "channels": channels.look_for_ever,
+        "news": news.hear_for_ever,
+        "line": seats.line.look_for_ever,
+    }
+    await keep_going(stack, loops)
     clients = client.make_app(seats, serving.keys, serving.used.add)
     add_channel(clients, channels)
-    return await listen(stack, clients, address, channels.drain, shared=shared)
+    url = await listen(stack, clients, address, channels.drain, shared=shared)
+    stack.callback(
+        seats.line.close
+    )  # before the listener closes, so that nobody who waits in line keeps it waiting
+    return url
 
 
 def _secret(path: Path) -> bytes:

@@ -16,7 +16,7 @@ from tests.seats.world import T0, World
 from tests.valkey import ValkeyServer
 
 TENANTS = ("acme", "beta")
-USERS = ("ana", "bob", "cy")
+USERS = ("ana", "bob", "cy", "dan")
 CLIENTS = ("pc1", "pc2")
 KEY, ADMIN, BRIEF = "key", "admin", "brief"
 KEYS = {
@@ -33,7 +33,11 @@ contents = st.sampled_from(("x", "x", "x", "y"))
 asked = st.sampled_from((False, False, False, ["social"], ["ocr"], []))
 labels = st.sampled_from((False, {"site": "x"}))
 takeovers = st.sampled_from((0, 1))
-acquires = st.tuples(tenants, users, clients, requests, contents, takeovers, asked, labels)
+# How the user stands in line, and with which ticket: none, its newest, an older one, one that has run out.
+in_lines = st.sampled_from((0, 0, 1, 1, 2))
+tickets = st.sampled_from(("none", "none", "newest", "oldest", "run out"))
+PLAIN = (0, "none")
+acquires = st.tuples(tenants, users, clients, requests, contents, takeovers, asked, labels, in_lines, tickets)
 # An old receipt is as likely as the newest: copies arrive late.
 receipts = st.tuples(tenants, st.integers(0, 5))
 kinds = st.sampled_from(("", "team", "agent", "service"))
@@ -72,6 +76,7 @@ class SeatMachine(RuleBasedStateMachine):
         super().__init__()
         self.world = World(self.server, self.loop)
         self.receipts: dict[str, list[tuple[str, str, int, int]]] = {t: [] for t in TENANTS}
+        self.orders: dict[tuple[str, str], list[int]] = {}
         self.leases = 0
         self.sent: list[Any] = []
 
@@ -92,25 +97,85 @@ class SeatMachine(RuleBasedStateMachine):
 
     @rule(tenant=tenants, user=users, client=clients, request=requests, takeover=takeovers)
     def acquire_simply(self, tenant: str, user: str, client: str, request: str, takeover: int) -> None:
-        wanted = (tenant, user, client, request, "x", takeover, False, False)
+        wanted = (tenant, user, client, request, "x", takeover, False, False, *PLAIN)
         self._run([("acquire", self._acquires([wanted]))])
 
     @rule(tenant=tenants, user=users, request=requests)
     def move_to_the_other_client(self, tenant: str, user: str, request: str) -> None:
         seat = self.world.oracle.tenants[tenant].seats.get(user)
         client = "pc2" if seat and seat.client == "pc1" else "pc1"
-        self._run([("acquire", self._acquires([(tenant, user, client, request, "x", 1, False, False)]))])
+        self._run(
+            [("acquire", self._acquires([(tenant, user, client, request, "x", 1, False, False, *PLAIN)]))]
+        )
 
     @rule(tenant=tenants, first=st.integers(0, 2))
     def all_want_in(self, tenant: str, first: int) -> None:
-        wanted = [(tenant, user, "pc1", "", "x", 0, False, False) for user in USERS[first:] + USERS[:first]]
+        order = USERS[first:] + USERS[:first]
+        wanted = [(tenant, user, "pc1", "", "x", 0, False, False, *PLAIN) for user in order]
         self._run([("acquire", self._acquires(wanted))])
+
+    # -- those who wait ---------------------------------------------------------------------------
+
+    @rule(tenant=tenants, user=users, in_line=in_lines, ticket=tickets)
+    def stand_in_line(self, tenant: str, user: str, in_line: int, ticket: str) -> None:
+        wanted = (tenant, user, "pc1", "", "x", 0, False, False, in_line, ticket)
+        self._run([("acquire", self._acquires([wanted]))])
+
+    @rule(tenant=tenants, first=st.integers(0, 3), apart=st.sampled_from((0, 1, 900)))
+    def all_stand_in_line(self, tenant: str, first: int, apart: int) -> None:
+        for user in USERS[first:] + USERS[:first]:
+            self.stand_in_line(tenant, user, 1, "none")
+            self.world.advance(self.world.now + apart)
+
+    @rule(tenant=tenants, seen=st.lists(users, unique=True, max_size=4))
+    def look_at_the_line(self, tenant: str, seen: list[str]) -> None:
+        self._run([("line", [(tenant, "wait", seen)])])
+
+    @rule(tenant=tenants, user=users)
+    def leave_the_line(self, tenant: str, user: str) -> None:
+        self._run([("line", [(tenant, "leave", [user])])])
+
+    @rule(
+        tenant=tenants,
+        wants=users,
+        in_line=in_lines,
+        later=st.sampled_from((0, 999, 1_000)),
+        fewer=st.booleans(),
+    )
+    def a_seat_falls_free_while_they_wait(
+        self, tenant: str, wants: str, in_line: int, later: int, fewer: bool
+    ) -> None:
+        self.all_stand_in_line(tenant, 0, 1)
+        sits = next(iter(self.world.oracle.tenants[tenant].seats), USERS[0])
+        self.release_the_newest(tenant, sits)
+        for _ in range(2):
+            self.look_at_the_line(tenant, [*USERS])
+            self.world.advance(self.world.now + 1_000)
+        if fewer:
+            policy = self._changed(
+                tenant, [("cap", self.world.oracle.in_use(self.world.oracle.tenants[tenant]))]
+            )
+            self._project([replace(policy, version=policy.version + 1)])
+        self.stand_in_line(tenant, wants, in_line, "none")
+        self.world.advance(self.world.now + later)
+        self.look_at_the_line(tenant, [*USERS])
+
+    @rule(tenant=tenants, user=users, ticket=tickets, others=st.booleans())
+    def come_back_to_the_line(self, tenant: str, user: str, ticket: str, others: bool) -> None:
+        for _ in range(2):
+            self.all_stand_in_line(tenant, 0, 1)
+            self.leave_the_line(tenant, user)
+            if others:
+                for other in USERS:
+                    if other != user:
+                        self.stand_in_line(tenant, other, 1, "none")
+            self.stand_in_line(tenant, user, 1, ticket)
 
     @rule(index=st.integers(0, 6), altered=st.booleans())
     def repeat_an_acquire(self, index: int, altered: bool) -> None:
         if self.sent:
             tenant, user, client, request, content, *rest = self.sent[-1 - index % len(self.sent)]
-            again = (tenant, user, client, request, "altered" if altered else content, *rest)
+            again = (tenant, user, client, request, "altered" if altered else content, *rest[:-2], *PLAIN)
             self._run([("acquire", self._acquires([again]))])
 
     @rule(tenant=tenants, user=users)
@@ -186,11 +251,18 @@ class SeatMachine(RuleBasedStateMachine):
         lease = self._receipt(tenant, index)[0] if index < 3 else ""
         self._run([("revoke", [(tenant, lease, user, "" if lease else kind, int(force), hold)])])
 
-    @rule(tenant=tenants, user=users, force=st.booleans(), hold=holds, ms=st.sampled_from((1, 699, 700)))
-    def revoke_who_comes_back(self, tenant: str, user: str, force: bool, hold: int, ms: int) -> None:
+    @rule(
+        tenant=tenants,
+        user=users,
+        how=st.sampled_from(("word", "force", "released")),
+        hold=holds,
+        ms=st.sampled_from((1, 699, 700)),
+    )
+    def revoke_who_comes_back(self, tenant: str, user: str, how: str, hold: int, ms: int) -> None:
         self.acquire_simply(tenant, user, "pc1", "", 0)
-        self.revoke(tenant, 3, user, "", force, hold)
-        self.release_the_newest(tenant, user)
+        self.revoke(tenant, 3, user, "", how == "force", hold)
+        if how == "released":
+            self.release_the_newest(tenant, user)
         self.world.advance(self.world.now + ms)
         self.acquire_simply(tenant, user, "pc1", "", 0)
 
@@ -255,6 +327,8 @@ class SeatMachine(RuleBasedStateMachine):
             for op, reply in zip(ops, replies, strict=True):
                 if reply[0] == "granted":
                     self.receipts[op[0]].append((reply[2], op[2], reply[3], reply[4]))
+                elif reply[0] == "no_seat" and reply[8]:
+                    self.orders.setdefault((op[0], op[2]), []).append(reply[8])
                 elif reply[0] == "renewed" and verb == "renew":
                     self.receipts[op[0]].append((op[2], op[3], reply[1], reply[2]))
 
@@ -264,11 +338,18 @@ class SeatMachine(RuleBasedStateMachine):
     def _acquires(self, wanted: list[Any]) -> list[Any]:
         ops = []
         self.sent += wanted
-        for tenant, user, client, request, content, takeover, addons, text in wanted:
+        for tenant, user, client, request, content, takeover, addons, text, in_line, ticket in wanted:
             self.leases += 1
             lease = f"lease{self.leases:011}"
-            ops.append((tenant, KEY, user, client, request, content, takeover, addons, lease, text))
+            turn = (in_line, *self._ticket(tenant, user, ticket))
+            ops.append((tenant, KEY, user, client, request, content, takeover, addons, lease, text, *turn))
         return ops
+
+    def _ticket(self, tenant: str, user: str, which: str) -> tuple[int, int]:
+        orders = self.orders.get((tenant, user), [])
+        if which == "none" or not orders:
+            return 0, 0
+        return orders[0 if which == "oldest" else -1], self.world.now + (which != "run out")
 
     def _newest(self, tenant: str, user: str) -> int:
         held = reversed(self.receipts.get(tenant, []))

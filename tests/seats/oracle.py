@@ -14,6 +14,7 @@ from typing import Any
 
 from seatd.model import Policy, Tariff
 from tests.seats.state import Sample, Seat, Tenant, hold_key, request_key
+from tests.seats.waiting import Waiting
 
 MINUTE = 60_000
 SEATS_BY_TARIFF = {"agent", "team", "service"}
@@ -21,7 +22,7 @@ Answer = list[Any]
 Event = tuple[Any, ...]
 
 
-class Oracle:
+class Oracle(Waiting):
     """Answers operations at `now`; `events` lists what the stream must hold."""
 
     def __init__(self, q_ms: int, now: int) -> None:
@@ -32,6 +33,7 @@ class Oracle:
         self.events: list[Event] = []
         self._verbs: dict[str, Callable[..., Answer]] = {
             "acquire": self._acquire,
+            "line": self._line,
             "renew": self._renew,
             "release": self._release,
             "revoke": self._revoke,
@@ -48,7 +50,7 @@ class Oracle:
             if verb == "sweep":
                 return ["swept", 0, 0]
             if verb == "inspect" and op[1] == "status":
-                return ["status", 0, 0, 0, 0, self.now, 0]
+                return ["status", 0, 0, 0, 0, self.now, 0, 0]
             return ["unknown_tenant"]
         return self._verbs[verb](tenant, *op[1:])
 
@@ -106,14 +108,16 @@ class Oracle:
         return seat
 
     def _drop(self, t: Tenant, user: str) -> None:
+        was = t.use
         del t.seats[user]
         self._changed(t)
+        self._note_freed(t, was)
 
     # -- samples ----------------------------------------------------------------------------------
 
     def _pass_by(self, t: Tenant) -> None:
         if t.sample and t.sample.at + MINUTE <= self.now:
-            numbers = (t.use, t.sample.peak, t.policy.cap, 0, len(t.sample.denied))
+            numbers = (t.use, t.sample.peak, t.policy.cap, t.sample.waiting, len(t.sample.denied))
             self.events.append(("sample", t.policy.tenant, t.sample.at, *numbers))
             t.sample = None
 
@@ -131,6 +135,8 @@ class Oracle:
         if t.sample is None or key not in t.sample.denied:
             self._changed(t).denied.add(key)
             self.events.append(("denied", t.policy.tenant, self.now, *key))
+        if answer[0] != "no_seat":
+            t.line.pop(user, None)
         return answer
 
     # -- verbs ------------------------------------------------------------------------------------
@@ -192,6 +198,9 @@ class Oracle:
         asked: Any,
         lease: str,
         labels: Any,
+        in_line: int,
+        ticket: int,
+        valid_until: int,
     ) -> Answer:
         refused = self._key(t, key_hash)
         if refused:
@@ -228,6 +237,7 @@ class Oracle:
                 if request:
                     seat.requests[request] = content
             seat.expires = max(seat.expires, self.now + ttl)
+            t.line.pop(user, None)
             return [
                 "granted",
                 0,
@@ -258,30 +268,41 @@ class Oracle:
         else:
             if seat:
                 floor, expires = seat.floor, seat.expires
-            refused = None if kind == "service" else self._no_room(t, user)
+            ticket = ticket if valid_until > self.now else 0
+            refused = None if kind == "service" else self._no_room(t, user, in_line, ticket)
             if refused:
-                return self._deny(t, user, refused)
+                waits = in_line == 1 and refused[-2]
+                return refused if waits else self._deny(t, user, refused)
         start = max(self.now, after + 1)
         new = Seat(lease, client, kind, cap, start, start, max(expires, self.now + ttl), floor)
         if request:
             new.requests[request] = content
         t.seats[user] = new
+        t.line.pop(user, None)
         t.leases[lease] = (user, "")
         self.events.append(("started", t.policy.tenant, start, lease, user, kind, labels or {}))
         self._changed(t)
         return ["granted", 1, lease, start, new.expires, ttl, kind, cap, addons, t.policy.version]
 
-    def _no_room(self, t: Tenant, user: str) -> Answer | None:
+    def _no_room(self, t: Tenant, user: str, in_line: int, ticket: int) -> Answer | None:
         def others() -> list[str]:
             return sorted(self._counted(t).keys() - {user}, key=lambda u: (t.seats[u].expires, u))
 
-        short = len(others()) - t.policy.cap + 1
+        self._look_at_line(t)
+        # A seat that is kept for its user is nobody else's.
+        ahead = 0 if user in self._counted(t) else self._ahead(t, user, ticket)
+        short = len(others()) + ahead - t.policy.cap + 1
         for other in [u for u in others() if self.lapsed(t.seats[u])][: max(short, 0)]:
             self._look(t, other)
-        if len(others()) < t.policy.cap:
+        if len(others()) + ahead < t.policy.cap:
             return None
         standing = [seat.expires for seat in self._counted(t).values() if not self.lapsed(seat)]
-        return ["no_seat", len(standing), t.policy.cap, min(standing, default=0), self.now, self.q]
+        order = self._join(t, user, ticket) if in_line else 0
+        position = ahead + 1 if order else 0
+        pace = self._pace(t, position) if order else 0
+        self._offer(t, t.policy.cap - len(standing))
+        full = [len(standing), t.policy.cap, min(standing, default=0), self.now, self.q]
+        return ["no_seat", *full, len(t.line), position, order, pace]
 
     def _renew(self, t: Tenant, key_hash: str, lease: str, user: str, start: int, expires: int) -> Answer:
         refused = self._key(t, key_hash)
@@ -369,7 +390,16 @@ class Oracle:
 
     def _inspect(self, t: Tenant, what: str, *rest: Any) -> Answer:
         if what == "status":
-            return ["status", 1, self.in_use(t), t.policy.cap, t.policy.version, self.now, 0]
+            return [
+                "status",
+                1,
+                self.in_use(t),
+                t.policy.cap,
+                t.policy.version,
+                self.now,
+                0,
+                len(self.standing(t)),
+            ]
         if what == "addon":
             return self._addon(t, *rest)
         rows = []
@@ -415,6 +445,7 @@ class Oracle:
         for t in self.tenants.values():
             for seat in t.seats.values():
                 points |= {seat.expires, seat.expires + self.q, seat.floor + self.q}
+            points |= {stand.until for stand in t.line.values()}
             points |= {*t.forget.values(), t.policy.trial_until_ms or 0}
             points |= {grant.expires_ms or 0 for grant in t.policy.keys.values()}
         return sorted(point for point in points if point > self.now)

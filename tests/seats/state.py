@@ -29,6 +29,16 @@ class Sample:
     at: int
     peak: int
     denied: set[tuple[str, str]] = field(default_factory=set)
+    waiting: int = 0
+
+
+@dataclass
+class Stand:
+    """Who waits in line: since when (nobody else since then), and until when it stands there."""
+
+    order: int
+    until: int
+    offered: bool = False
 
 
 @dataclass
@@ -45,6 +55,8 @@ class Tenant:
     holds: dict[str, int] = field(default_factory=dict)  # hold of a revoked user -> until when
     sample: Sample | None = None
     use: int = 0
+    line: dict[str, Stand] = field(default_factory=dict)
+    freed: list[int] = field(default_factory=list)  # when a full tenant's seats fell free of late
 
 
 def hold_key(user: str) -> str:

@@ -14,7 +14,7 @@ from tests.valkey import ValkeyServer
 
 
 def acquire(user: str, lease: str):
-    return ("acquire", ("acme", KEY, user, "pc1", "", "x", 0, False, lease, False))
+    return ("acquire", ("acme", KEY, user, "pc1", "", "x", 0, False, lease, False, 0, 0, 0))
 
 
 async def ready(made: Plane) -> None:

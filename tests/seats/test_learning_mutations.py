@@ -37,7 +37,9 @@ WRONG = [
     Mutation("run_id alone is not looked at", "or opened[3] ~= identity() then", "then"),
     Mutation("an earlier start wins", "if rec and rec[START] > start then return gone(st, rec, op) end", ""),
     Mutation("a release while learning buries nothing", "bury(st, user, start, 'released')", ""),
-    Mutation("a seat is freed without a tombstone", "op[6] > 0 and rec[FLOOR] or expires", "rec[FLOOR]"),
+    Mutation(
+        "a seat is freed without a tombstone", "(op[6] > 0 or op[7]) and rec[FLOOR] or expires", "rec[FLOOR]"
+    ),
     Mutation("an adoption leaves no floor", "op[9], start, stands, st.term", "op[9], start, 0, st.term"),
     Mutation(
         "a release frees what another client has",

@@ -6,11 +6,12 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.seats.conftest import machine_settings
 from tests.seats.machine import SeatMachine
 from tests.seats.mutations import MUTATIONS, Mutation, put_in_place
+from tests.seats.mutations.line import LINE
 
 EXAMPLES = 400  # most are caught within twenty
 
 
-@pytest.mark.parametrize("mutation", MUTATIONS, ids=[m.name for m in MUTATIONS])
+@pytest.mark.parametrize("mutation", [*MUTATIONS, *LINE], ids=lambda mutation: mutation.name)
 def test_is_caught(mutation: Mutation, machine: type[SeatMachine], monkeypatch: pytest.MonkeyPatch) -> None:
     put_in_place(monkeypatch, mutation)
     # An AssertionError is a difference that was seen; a script that cannot run would be a StoreAwayError.

@@ -173,4 +173,4 @@ async def test_a_live_lease_is_small(valkey: ValkeyServer, request_length: int) 
 def _acquire(number: int, request_length: int) -> Operation:
     request = f"request-{number:08}"[:request_length]
     ids = (f"user-{number:011}", f"client-{number:09}", request, f"{number:016}")
-    return ("acme", KEY, *ids, 0, False, f"lease-{number:010}", False)
+    return ("acme", KEY, *ids, 0, False, f"lease-{number:010}", False, 0, 0, 0)

@@ -21,7 +21,7 @@ T0 = 1_800_000_000_000
 Q = 500
 STOPPED = StoreOptions(q_ms=Q, clock_offset_ms=-3_000_000_000_000, timeout_ms=20_000)
 Call = tuple[str, list[Any]]
-BESIDE = {"renew": ("desk", "team", 1, 1), "release": (7,)}
+BESIDE = {"renew": ("desk", "team", 1, 1), "release": (7, False)}
 
 
 class World:

@@ -18,7 +18,7 @@ import msgpack
 import redis
 
 from seatd.model import Refusal
-from seatd.seats import service, store
+from seatd.seats import asking, store
 from seatd.seats.model import Acquire as Wanted
 from seatd.seats.model import Caller
 from seatd.seats.receipts import Keyring, seal
@@ -334,7 +334,7 @@ def valkeys() -> Iterator[Valkeys]:
     made = Valkeys()
     try:
         with (
-            mock.patch.object(service, "_new_lease_id", made.next_lease),
+            mock.patch.object(asking, "_new_lease_id", made.next_lease),
             mock.patch.object(store, "_running_s", made.running_s),
         ):
             yield made

@@ -1,17 +1,21 @@
 -- Purpose: grant, extend or move a seat; refuse with the reason.  Lease and usage event are one atom.
--- KEYS, ARGV: prelude.lua.  Operation: {tenant, key hash, user, client, request id or "", its
---        fingerprint, takeover 0|1, add-ons asked for or false, id for a new lease, labels or false}
+-- KEYS, ARGV: prelude.lua, waiting.lua.  Operation: {tenant, key hash, user, client, request id or "", its
+--        fingerprint, takeover 0|1, add-ons asked for or false, id for a new lease, labels or false,
+--        0 stand in no line | 1 wait in line, and be no denial | 2 stand in line, and be denied,
+--        order of its ticket or 0, until when that is worth something}
 -- Returns {"granted", new 0|1, lease, start, expires, ttl, kind, cap, {add-on}, policy version} or a refusal:
---        {code, ...}: no_seat in_use capacity next_expiry now q | seat_elsewhere client since |
+--        {code, ...}: no_seat in_use capacity next_expiry now q waiting position order eta (0: in no line,
+--        unknown) | seat_elsewhere client since |
 --        not_named product | addon_not_named product | suspended since | trial_expired since |
 --        no_tariff since | request_id_reused | lease_gone reason | conflict reason free_at now |
---        unauthorized | forbidden | unknown_tenant | stream_full | busy | learning until now
+--        unauthorized | forbidden | unknown_tenant | stream_full | busy | learning until now order
 
 local RIDS_MAX = 32
 local full = redis.call('XLEN', STREAM) >= STREAM_MAX
 
 local function deny(st, user, answer)
   denied(st, user, answer[1])
+  if answer[1] ~= 'no_seat' then leave(st, user) end  -- waiting would not help
   return answer
 end
 
@@ -47,6 +51,7 @@ local function remember(rec, rid, fingerprint)
 end
 
 local function granted(st, user, rec, new, expires, addons)
+  leave(st, user)
   redis.call('ZADD', seats_of(st, rec), expires, user)
   look_again(st, expires + Q)
   return {'granted', new, rec[LEASE], rec[START], expires, st.ttl, rec[KIND], rec[CAP], addons, st.version}
@@ -60,6 +65,10 @@ local function again(st, op, rec, expires, addons)
     if r[1] == rid and rid ~= '' then
       if r[2] ~= fingerprint then return {'request_id_reused'} end
       known = true
+      if not r[3] then  -- its answer has been told once more: it can be withdrawn no longer
+        r[3] = 1
+        save_lease(st, op[3], rec)
+      end
     end
   end
   if not known then
@@ -84,21 +93,40 @@ local function begin(st, op, kind, cap, floor, after, addons, expires)
   return answer
 end
 
--- nil where a seat is free, else the refusal.  What has run out is ended first, so that the ledger
--- never shows more open leases than seats, even where one of them is renewed late.
-local function no_seat(st, user)
-  local stands = redis.call('ZCARD', st.s)
-  local own = redis.call('ZSCORE', st.s, user) and 1 or 0
-  if stands - own >= st.cap then
-    local over = math.min(stands - own - st.cap + 1, SWEEP_MAX)
-    sweep(st, st.s, over)
-    stands = redis.call('ZCARD', st.s)
+local function ticket_of(op) return op[13] > NOW and op[12] or 0 end
+
+-- The refusal of one for whom no seat is left: who wants to wait stands in line from now on.
+local function full_house(st, op, used, ahead)
+  local order, position, eta = 0, 0, 0
+  if op[11] > 0 then order = join(st, op[3], ticket_of(op), NOW + PATIENCE) end
+  if order > 0 then
+    position = ahead + 1
+    eta = eta_of(st, position)
   end
-  if stands - own < st.cap then return nil end
-  local used = in_use(st)
-  if used - own < st.cap then return {'busy'} end
+  offer(st, st.cap - used)
   local first = redis.call('ZRANGEBYSCORE', st.s, '(' .. int(NOW - Q), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-  return {'no_seat', used, st.cap, tonumber(first[2] or 0), NOW, Q}
+  local waiting = redis.call('ZCARD', st.w)
+  return {'no_seat', used, st.cap, tonumber(first[2] or 0), NOW, Q, waiting, position, order, eta}
+end
+
+-- nil where a seat is free for this user, else the refusal: those who stand in line before it come first.  What has
+-- run out is ended first, so that the ledger never shows more open leases than seats, even where one is renewed late.
+local function no_seat(st, op)
+  local user = op[3]
+  local own = redis.call('ZSCORE', st.s, user) and 1 or 0
+  local ahead = line_of(st)
+  -- A seat that is kept for its user is nobody else's.
+  if own == 1 then ahead = 0
+  elseif ahead > 0 then ahead = ahead_of(st, ahead, order_of(st, user, ticket_of(op))) end
+  local taken = redis.call('ZCARD', st.s) - own + ahead
+  if taken >= st.cap then
+    sweep(st, st.s, math.min(taken - st.cap + 1, SWEEP_MAX))
+    taken = redis.call('ZCARD', st.s) - own + ahead
+  end
+  if taken < st.cap then return nil end
+  local used = in_use(st)
+  if used - own + ahead < st.cap then return {'busy'} end
+  return full_house(st, op, used, ahead)
 end
 
 -- The user's lease, where this acquire would go on with it: ended if the name that carried it is gone.  A
@@ -112,6 +140,27 @@ local function still_named(st, op, rec, expires, products)
   return nil
 end
 
+-- As what the user would sit (nil where the tariff names others), and what the user is named for.
+local function kind_of(st, user)
+  local products = named(st, user)
+  if products.service then return 'service', products end
+  if st.tariff == 'agent' and not products.agent then return nil, products end
+  return st.tariff, products
+end
+
+-- While the tenant learns nobody sits down, but the line is formed: it stands until that is over.
+local function learning(st, op)
+  local order = 0
+  if op[11] > 0 and not may_work(st) then
+    local kind = kind_of(st, op[3])
+    if kind and kind ~= 'service' then
+      line_of(st)
+      order = join(st, op[3], ticket_of(op), st.learning + PATIENCE)
+    end
+  end
+  return {'learning', st.learning, NOW, order}
+end
+
 -- Until when a revocation keeps the user from sitting again; what is over is forgotten by the sweep.
 local function held_until(st, user)
   local packed = redis.call('HGET', st.x, hold_field(user))
@@ -123,14 +172,12 @@ local function acquire(op)
   if unknown(st) then return {'unknown_tenant'} end
   local refused = key_refused(st, op[2])
   if refused then return refused end
-  if st.learning then return {'learning', st.learning, NOW} end
+  if st.learning then return learning(st, op) end
   if full then return {'stream_full'} end
   refused = may_work(st)
   if refused then return deny(st, user, refused) end
-  local products = named(st, user)
-  local kind = st.tariff
-  if products.service then kind = 'service'
-  elseif kind == 'agent' and not products.agent then return deny(st, user, {'not_named', 'agent'}) end
+  local kind, products = kind_of(st, user)
+  if not kind then return deny(st, user, {'not_named', 'agent'}) end
   local addons, missing = addons_of(st, products, op[8])
   if not addons then return deny(st, user, {'addon_not_named', missing}) end
 
@@ -164,9 +211,10 @@ local function acquire(op)
     if rec[KIND] ~= kind then return deny(st, user, {'conflict', 'released', expires + Q, NOW}) end
   end
   if kind ~= 'service' then
-    refused = no_seat(st, user)
+    refused = no_seat(st, op)
     if refused then
-      if refused[1] == 'busy' then return refused end
+      local waits = op[11] == 1 and refused[9] ~= 0
+      if refused[1] == 'busy' or waits then return refused end
       return deny(st, user, refused)
     end
   end

@@ -2,9 +2,10 @@
 --        but the clock's high-water mark.
 -- KEYS, ARGV: prelude.lua.  Operations: {tenant, "status"}; {tenant, "full"}; {tenant, "who", from rank, how many};
 --        {tenant, "addon", key hash, lease, product}; {tenant, "standing", lease or "", user}; {tenant, "key", key hash}
--- Returns {"status", known 0|1, in_use, cap, policy version, now, learns until or 0} | {"standing", lease, user, start} | {"full", in_use, cap, refused in the
---        minute that runs, ms that it still learns} | {"who", now, seats in both sets, {{user,
---        lease, client, granted, expires, kind, ended or ""}, ...}} | {"named", user} | {"opens"} |
+-- Returns {"status", known 0|1, in_use, cap, policy version, now, learns until or 0, how many wait} | {"standing", lease,
+--        user, start} | {"full", in_use, cap, refused in the minute that runs, ms that it still learns, how many wait} |
+--        {"who", now, seats in both sets, {{user, lease, client, granted, expires, kind, ended or ""}, ...}} |
+--        {"named", user} | {"opens"} |
 --        addon_not_named | lease_gone reason | unauthorized | forbidden | unknown_tenant | learning until now
 
 local function standing(st, rec, expires)
@@ -25,10 +26,13 @@ local function page(st, seats, from, most, rows)
   end
 end
 
+-- Those who stand in line (waiting.lua), whoever has gone left aside.
+local function waiting(st) return redis.call('ZCOUNT', st.a, int(2 * NOW + 2), '+inf') end
+
 local function full(st)
   local m = redis.call('HMGET', st.m, 'at', 'denied')
   local runs = m[1] and tonumber(m[1]) + MINUTE > NOW
-  return {'full', in_use(st), st.cap, runs and tonumber(m[2]) or 0, st.learning and st.learning - NOW or 0}
+  return {'full', in_use(st), st.cap, runs and tonumber(m[2]) or 0, st.learning and st.learning - NOW or 0, waiting(st)}
 end
 
 local function who(st, from, most)
@@ -76,8 +80,8 @@ end
 local function inspect(op)
   local st = tenant_at(op[1])
   if op[2] == 'status' then
-    if unknown(st) then return {'status', 0, 0, 0, 0, NOW, 0} end
-    return {'status', 1, in_use(st), st.cap, st.version, NOW, st.learning or 0}
+    if unknown(st) then return {'status', 0, 0, 0, 0, NOW, 0, 0} end
+    return {'status', 1, in_use(st), st.cap, st.version, NOW, st.learning or 0, waiting(st)}
   end
   if unknown(st) then return {'unknown_tenant'} end
   if op[2] == 'standing' then return lease_of(st, op[3], op[4]) end

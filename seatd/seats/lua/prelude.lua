@@ -2,12 +2,12 @@
 --          usage events, samples.  store.py puts it in front of each verb; it never runs alone.
 --
 -- KEYS   1 meta of the partition, 2 usage stream, 3 due (tenant -> when to look again), 4 tenants that
---        have a policy, then for tenant number i of the call ten keys from 5 + 10*(i-1):
+--        have a policy, then for tenant number i of the call twelve keys from 5 + 12*(i-1):
 --        t policy and keys   b bindings (user -> "product product")   s seats (user -> expires)
 --        v service seats     l leases (user -> packed lease)          x what a lease id or an old
 --        request id means, who may not sit yet      f when to forget entries of x      m this minute's sample
 --        c who was confirmed while the tenant learns                  d tombstones (user -> packed
---        start, reason), while it learns
+--        start, reason), while it learns                              w, a who waits in line (waiting.lua)
 -- ARGV   1 packed {q_ms, offset_ms, stream_max, delta_ms, w_ms, expected_ms, its epoch}, 2 packed list of operations; the
 --        first item of an operation is its tenant's number.  expected_ms is the time that the store should
 --        have, or 0 where the caller has no idea.
@@ -22,6 +22,7 @@ local OPS = cmsgpack.unpack(ARGV[2])
 local META, STREAM, DUE, TENANTS = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local MINUTE = 60000
 local SWEEP_MAX = 256  -- leases that one operation may end on its way to a free seat
+local FREED_MAX = 8  -- instants at which a full tenant's seats fell free of late, for the pace of its line
 local DENIED_MAX = 10000  -- different denials kept apart a tenant and minute
 
 local opened = redis.call('HMGET', META, 'epoch', 'hwm', 'id', 't0')
@@ -44,10 +45,11 @@ local events, first_seq = {}, 0  -- what this call added to the stream
 local function tenant_at(i)
   local st = tenants[i]
   if st then return st end
-  local k = 5 + 10 * (i - 1)
+  local k = 5 + 12 * (i - 1)
   st = {
     t = KEYS[k], b = KEYS[k + 1], s = KEYS[k + 2], v = KEYS[k + 3], l = KEYS[k + 4],
     x = KEYS[k + 5], f = KEYS[k + 6], m = KEYS[k + 7], c = KEYS[k + 8], d = KEYS[k + 9],
+    w = KEYS[k + 10], a = KEYS[k + 11],
     keys = {}, due = math.huge,
   }
   tenants[i] = st
@@ -112,19 +114,23 @@ end
 local function minute(st)
   if st.minute then return st.minute end
   local at = NOW - NOW % MINUTE
-  local m = redis.call('HMGET', st.m, 'at', 'use', 'peak', 'denied')
+  local m = redis.call('HMGET', st.m, 'at', 'use', 'peak', 'denied', 'waiting', 'freed')
   local was = tonumber(m[1])
   if was and was < at then
-    emit({'sample', st.name, was, tonumber(m[2]), tonumber(m[3]), st.cap or 0, 0, tonumber(m[4])})
+    emit({'sample', st.name, was, tonumber(m[2]), tonumber(m[3]), st.cap or 0, tonumber(m[5]) or 0, tonumber(m[4])})
     redis.call('DEL', st.m)
     redis.call('HSET', st.m, 'use', m[2])  -- the next minute begins as full as this one ended
+    if m[6] then redis.call('HSET', st.m, 'freed', m[6]) end
   end
   if was == at then
-    st.minute = {at = at, use = tonumber(m[2]), peak = tonumber(m[3]), denied = tonumber(m[4])}
+    st.minute = {
+      at = at, use = tonumber(m[2]), peak = tonumber(m[3]), denied = tonumber(m[4]), waiting = tonumber(m[5]) or 0,
+    }
   else
     local use = tonumber(m[2]) or 0
-    st.minute = {at = at, use = use, peak = use, denied = 0}
+    st.minute = {at = at, use = use, peak = use, denied = 0, waiting = 0}
   end
+  st.minute.freed = m[6] and cmsgpack.unpack(m[6]) or {}
   return st.minute
 end
 
@@ -193,10 +199,17 @@ end
 
 -- Nobody can believe in the seat any more.
 local function free(st, user, rec)
+  local m = minute(st)
+  local was = m.use
   redis.call('ZREM', seats_of(st, rec), user)
   redis.call('HDEL', st.l, user)
   st.count = nil
   changed(st)
+  if was >= st.cap and m.use < was then
+    m.freed[#m.freed + 1] = NOW
+    if #m.freed > FREED_MAX then table.remove(m.freed, 1) end
+    m.moved = true
+  end
 end
 
 -- Where and why the account's own changes ended a lease: instant, reason; nil where they did not.
@@ -274,7 +287,8 @@ local function done(replies)
   for _, st in pairs(tenants) do
     local m = st.minute
     if m and m.dirty then
-      redis.call('HSET', st.m, 'at', int(m.at), 'use', m.use, 'peak', m.peak, 'denied', m.denied)
+      redis.call('HSET', st.m, 'at', int(m.at), 'use', m.use, 'peak', m.peak, 'denied', m.denied, 'waiting', m.waiting)
+      if m.moved then redis.call('HSET', st.m, 'freed', cmsgpack.pack(m.freed)) end
     end
     if st.due < math.huge then redis.call('ZADD', DUE, 'LT', st.due, st.name) end
   end

@@ -1,9 +1,21 @@
 -- Purpose: give seats back.  Acts only on a lease whose start is the receipt's or earlier, so that a
 --        late release never ends a later start; all else is answered the same and changes nothing.
 -- KEYS, ARGV: prelude.lua.  Operation: {tenant, key hash, lease, user, start, epoch that SQL knew
---        when the tombstone was written or 0}; the three in the middle from the receipt.  Where none could be, the seat is free only when nobody
+--        when the tombstone was written or 0, withdrawn: false or the request id of a grant that nobody heard
+--        of}; the three in the middle from the receipt.  Where no tombstone could be, the seat is free only when nobody
 --        can come back with the receipt after a loss: at its expires and Q.
 -- Returns {"released", 1 where it acted, else 0} | unauthorized | forbidden | unknown_tenant | earlier epoch
+
+-- A grant that could not be delivered is as if it had never been: its request may ask for a seat again.  Not where the
+-- request has come again since, and was told.
+local function forget_request(rec, op)
+  if rec[LEASE] ~= op[3] or rec[START] ~= op[5] then return false end
+  for _, r in ipairs(rec[RIDS]) do
+    if r[1] == op[7] and r[3] then return false end
+  end
+  rec[RIDS] = {}
+  return true
+end
 
 local function release(op)
   local st, lease, user, start = tenant_at(op[1]), op[3], op[4], op[5]
@@ -25,11 +37,12 @@ local function release(op)
   if not rec or rec[START] > start then return {'released', 0} end
   if rec[LEASE] ~= lease and rec[START] == start then return {'released', 0} end
   if rec[ENDED] == 'released' then return {'released', 0} end
+  if op[7] and not forget_request(rec, op) then return {'released', 0} end
   if rec[ENDED] == '' then
     finish(st, user, rec, 'released', math.max(rec[GRANTED], math.min(NOW, expires)), expires)
   end
   -- An older client that was taken over may believe until the floor: until then the seat is not free.
-  local until_ms = op[6] > 0 and rec[FLOOR] or expires
+  local until_ms = (op[6] > 0 or op[7]) and rec[FLOOR] or expires
   -- The client of an earlier lease, which came back, has not said that it stopped.
   if rec[LEASE] ~= lease then until_ms = math.max(rec[FLOOR], expires) end
   if until_ms + Q > NOW then

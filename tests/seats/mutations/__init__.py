@@ -68,13 +68,13 @@ MUTATIONS = (
     ),
     Mutation(
         "one seat too many",
-        "if stands - own < st.cap then return nil end",
-        "if stands - own <= st.cap then return nil end",
+        "if taken < st.cap then return nil end",
+        "if taken <= st.cap then return nil end",
     ),
     Mutation(
         "one seat too few",
-        "if stands - own < st.cap then return nil end",
-        "if stands - own < st.cap - 1 then return nil end",
+        "if taken < st.cap then return nil end",
+        "if taken < st.cap - 1 then return nil end",
     ),
     Mutation(
         "an ended lease is renewed", "if rec[ENDED] ~= '' then return {'lease_gone', rec[ENDED]} end", ""
