@@ -7,6 +7,7 @@ Log lines never hold keys or receipts: what must not appear is never passed in, 
 last steps drop it by name and by shape, from every logger of the process.
 """
 
+import contextlib
 import logging
 import platform
 import re
@@ -223,6 +224,17 @@ class _Through(logging.Handler):
             self.handleError(record)
 
 
+class _Lines(structlog.PrintLogger):
+    """Writes lines, and gives up those that cannot be written: a full disk must not stop what they are about."""
+
+    def msg(self, message: str) -> None:
+        """Write a line, if that can be."""
+        with contextlib.suppress(OSError):
+            super().msg(message)
+
+    log = debug = info = warn = warning = error = critical = exception = fatal = msg
+
+
 def configure_logging(level: str = "info", *, console: bool = False) -> None:
     """Send structured lines to standard error: for people on a console, else one JSON object a line.
 
@@ -244,7 +256,7 @@ def configure_logging(level: str = "info", *, console: bool = False) -> None:
             _scrubbed,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        logger_factory=lambda *_: _Lines(sys.stderr),
         cache_logger_on_first_use=False,  # standard error may be another one later
     )
     logging.basicConfig(level=logging.WARNING, handlers=[_Through()], force=True)

@@ -1,5 +1,6 @@
 """Metrics are named and bounded as operators expect; no key and no receipt gets into a log line."""
 
+import contextlib
 import json
 import logging
 import re
@@ -199,6 +200,23 @@ def test_the_console_shows_no_locals(written: Callable[[], str]):
     out = written()
     assert "RuntimeError: no such thing: abc-def" in out
     assert "fed-cba" not in out
+
+
+def test_a_line_that_cannot_be_written_stops_nothing(
+    written: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+):
+    configure_logging()
+    with open("/dev/full", "w", buffering=1) as full:
+        monkeypatch.setattr("sys.stderr", full)
+        for _ in range(100):
+            log.info("x" * 200)
+            log.exception("y", exc_info=ValueError("z"))
+            logging.getLogger("library").error("w")
+        monkeypatch.undo()
+        with contextlib.suppress(OSError):
+            full.close()
+    log.info("written again")
+    assert "written again" in written()
 
 
 def test_a_level_that_does_not_exist_is_refused():

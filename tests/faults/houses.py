@@ -57,7 +57,8 @@ class House:
         self.store_proxy: Proxy | None = None
         self.client_proxy: Proxy | None = None
         self.seatd = SeatdProcess(folder=self.disk.path)
-        self.seatd.log_path = self.folder / "seatd.log"
+        if not plan.small_disk:
+            self.seatd.log_path = self.folder / "seatd.log"
         self.seatd.environ = {**plan.environ, "DIES_AT": str(self.folder / "dies-at")}
         self._rng = rng
 

@@ -97,12 +97,19 @@ class Outcome:
         others = {name: number for name, number in self.counts.items() if name not in WANTED}
         lines.append(", ".join(f"{number:,} {name}" for name, number in others.items()))
         lines.append(f"seed {self.seed}, {time.monotonic() - self.began:.0f} s")
-        lines += [
-            f"SEED={self.seed} {row.fault} {number}: {violation.invariant} at {violation.at_ms}: {violation.what}"
-            for row, number, violation in self.found[:40]
-        ]
+        for row, number, violation in self.found[:40]:
+            lines.append(f"SEED={self.seed} {row.fault} {number}: {violation.invariant}: {violation.what}")
+            lines.append(f"  again: {self._again(row, number)}")
         lines += [f"written: {path}" for path in self.written]
         return "\n".join(lines)
+
+    def _again(self, row: Row, number: int) -> str:
+        fault = row.fault.removeprefix("simulated: ")
+        if fault != row.fault:
+            return f'python -m tests.sim.run --seed {number} --fault "{fault}" --histories 1'
+        return (
+            f'python -m tests.faults.run --seed {self.seed} --fault "{fault}" --number {number} --episodes 1'
+        )
 
     def as_json(self) -> str:
         """Say the same for programs."""

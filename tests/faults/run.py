@@ -1,7 +1,7 @@
 """The proof as a program: real processes, broken in every way that is known, and one table of what came of it.
 
 `python -m tests.faults.run --seed N --minutes M --histories K` plays all faults and K simulated histories; `--fault
-NAME --episodes E` some of one.  Status 1 where anything was found or a total was not reached; the histories
+NAME --episodes E --number N` some of one.  Status 1 where anything was found or a total was not reached; the histories
 in which something was found are written to `--out`.
 """
 
@@ -13,6 +13,7 @@ import time
 import traceback
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from itertools import zip_longest
 from pathlib import Path
 
 import uvloop
@@ -45,14 +46,15 @@ class Run:
         self._tried: Counter[tuple[str, int]] = Counter()
         self._lots: list[Lot] = []
 
-    def plan(self, episodes: dict[str, int], lot: int = LOT) -> None:
-        """Plan so many episodes of each fault; what takes long begins first, and houses that are alike are shared."""
+    def plan(self, episodes: dict[str, int], lot: int = LOT, number: int = 0) -> None:
+        """Plan so many episodes of each fault, from this number on; houses that are alike are shared."""
         alike: dict[str, Lot] = {}
         for fault in sorted(FAULTS, key=lambda fault: not fault.plan.sentinels):
-            for number in range(episodes.get(fault.name, 0)):
-                alike.setdefault(str(fault.plan), []).append((fault, number))
-        for all_of in alike.values():
-            self._lots += [all_of[first : first + lot] for first in range(0, len(all_of), lot)]
+            for one in range(number, number + episodes.get(fault.name, 0)):
+                alike.setdefault(str(fault.plan), []).append((fault, one))
+        kinds = [[all_of[i : i + lot] for i in range(0, len(all_of), lot)] for all_of in alike.values()]
+        # In turns, so that whatever the time allows is a bit of everything.
+        self._lots += [one for turn in zip_longest(*kinds) for one in turn if one]
 
     @property
     def over(self) -> bool:
@@ -129,7 +131,7 @@ async def everything(options: argparse.Namespace, outcome: Outcome) -> None:
         outcome, options.houses, time.monotonic() + options.minutes * 60, 1 if options.short else TENANTS
     )
     if options.fault:
-        run.plan({options.fault: options.episodes})
+        run.plan({options.fault: options.episodes}, number=options.number)
     else:
         episodes = {fault.name: fault.short if options.short else fault.full for fault in FAULTS}
         run.plan(episodes, SHORT_LOT if options.short else LOT)
@@ -152,14 +154,15 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--minutes", type=float, default=18, help="no episode begins after so many")
+    parser.add_argument("--minutes", type=float, default=17, help="no episode begins after so many")
     parser.add_argument("--histories", type=int, default=WANTED["simulated histories"], help="simulated ones")
     parser.add_argument("--fault", default="", choices=("", *(fault.name for fault in FAULTS)))
     parser.add_argument("--episodes", type=int, default=10, help="with --fault: how many")
+    parser.add_argument("--number", type=int, default=0, help="with --fault: from which on")
     parser.add_argument("--houses", type=int, default=6, help="how many stand side by side")
     parser.add_argument("--short", action="store_true", help="each fault once or twice")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--out", type=Path, default=Path("faults-found"))
+    parser.add_argument("--out", type=Path, default=Path("var/faults"))
     return parser.parse_args(given)
 
 
