@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.faults.history import Asked, History, now_us
-from tests.faults.wire import Connection, NoAnswerError, NotSentError
+from tests.faults.wire import WITHIN_S, Connection, NoAnswerError, NotSentError
 from tests.sim.checker import Stretch
 
 INSIST_S = 4.0
@@ -32,6 +32,7 @@ class Habits:
     crash: float = 0.08
     again: float = 0.04
     takeover: float = 0.0
+    wait: float = 0.2
 
 
 @dataclass
@@ -65,6 +66,7 @@ class Desk:
         self._connection = Connection(*address)
         self._mine: list[int] = []
         self._requests = 0
+        self._place = ""
         self._lazy = rng.random() < habits.lazy
 
     async def work(self) -> None:
@@ -99,11 +101,18 @@ class Desk:
         self._requests += 1
         request = f"{self.user}-{self.name}-{self._requests}"
         takeover = takeover or self.rng.random() < self.habits.takeover
-        body = {"user": self.user, "client": self.name, "request_id": request, "takeover": takeover}
+        body: dict[str, Any] = {
+            "user": self.user, "client": self.name, "request_id": request, "takeover": takeover
+        }  # fmt: skip
+        if not self.held and self.rng.random() < self.habits.wait:
+            body["wait_ms"] = self.rng.randint(50, 900)
+            if self._place:
+                body["place"] = self._place
         give_up_us, unknown = now_us() + int(INSIST_S * 1e6), False
         while now_us() < give_up_us:
             asked = self._begin("acquire", request, self.held.lease if self.held else "")
             answer = await self._ask(asked, "POST", "/v1/leases", body)
+            self._place = (answer or {}).get("place", "")
             if asked.outcome == "ok":
                 self._believe(asked, answer)
             unknown = unknown or asked.outcome == "unknown"
@@ -155,9 +164,11 @@ class Desk:
         """Send it and note what came back; now and then, walk away from it at once."""
         headers = {"Authorization": f"Bearer {self.history.key}", **(headers or {})}
         asked.cancelled = self.rng.random() < self.habits.cancel
-        within_s = {"within_s": self.rng.uniform(0, 0.004)} if asked.cancelled else {}
+        within_s = WITHIN_S + (body or {}).get("wait_ms", 0) / 1000
+        if asked.cancelled:
+            within_s = self.rng.uniform(0, 0.004)
         try:
-            asked.status, answer = await self._connection.ask(method, path, headers, body, **within_s)
+            asked.status, answer = await self._connection.ask(method, path, headers, body, within_s)
         except NotSentError:
             asked.outcome, answer = "fail", None
         except NoAnswerError:

@@ -155,7 +155,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=17, help="no episode begins after so many")
-    parser.add_argument("--histories", type=int, default=WANTED["simulated histories"], help="simulated ones")
+    parser.add_argument("--histories", type=int, default=2_200, help="simulated ones")
     parser.add_argument("--fault", default="", choices=("", *(fault.name for fault in FAULTS)))
     parser.add_argument("--episodes", type=int, default=10, help="with --fault: how many")
     parser.add_argument("--number", type=int, default=0, help="with --fault: from which on")
