@@ -33,6 +33,7 @@ from seatd.flows.epochs import Epochs, Trust
 from seatd.flows.failover import Failovers
 from seatd.flows.inquiries import Inquiries
 from seatd.flows.keyring import Keys
+from seatd.flows.making import made_aside
 from seatd.flows.month_exports import Bookings
 from seatd.flows.months import Months
 from seatd.flows.policy import Projector
@@ -247,6 +248,7 @@ def _closing(months: Months, recorder: Recorder, keys: Keys, settings: Settings)
         waiting=lambda: recorder.waiting,
         signer=lambda: Signer(keys.keyring),
         waits=Waits(settings.q_ms, settings.delta_ms, settings.w_ms),
+        make=made_aside,
     )
 
 

@@ -8,22 +8,29 @@ so that what is under a charge is a range.  Reading them back is `historyfile`'s
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import date
+from functools import lru_cache
 from typing import Any, Final
 
 from seatd.billing.events import Booked, Bound, Denied, Event, Metered, SeatEnded, SeatStarted, TariffSet
 from seatd.billing.months import Month
 from seatd.model import SERVICE_PRODUCT
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
+_DAY_MS: Final = 86_400_000
+_json: Final = json.JSONEncoder(ensure_ascii=False).encode
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A tenant's lines: `history`, and of products that the price list does not know `unpriced`."""
+    """A tenant's lines: `history`, and of products that the price list does not know `unpriced`.
+
+    `kinds` are those of the history's lines: what is said, of which product.
+    """
 
     history: tuple[bytes, ...]
     unpriced: tuple[bytes, ...]
+    kinds: tuple[tuple[str, str], ...]
 
 
 def told(events: Iterable[Event], month: Month, products: Collection[str]) -> Told:
@@ -33,25 +40,35 @@ def told(events: Iterable[Event], month: Month, products: Collection[str]) -> To
     """
     history: list[bytes] = []
     unpriced: list[bytes] = []
+    kinds: list[tuple[str, str]] = []
     for event in _sorted(_of_month(events, month)):
-        product = getattr(event, "product", SERVICE_PRODUCT)
-        known = product in products or product == SERVICE_PRODUCT
-        (history if known else unpriced).append(line(event))
-    return Told(tuple(history), tuple(unpriced))
+        product = getattr(event, "product", "")
+        if product in products or product in ("", SERVICE_PRODUCT):
+            history.append(line(event))
+            kinds.append((_KINDS[type(event)], product))
+        else:
+            unpriced.append(line(event))
+    return Told(tuple(history), tuple(unpriced), tuple(kinds))
 
 
 def line(event: Event) -> bytes:
     """Write one line."""
     name, fields = _FIELDS[type(event)](event)
     head = {"at": instant(event.at_ms), "tenant": event.tenant, "event": name}
-    return (json.dumps(head | fields, ensure_ascii=False) + "\n").encode()
+    return (_json(head | fields) + "\n").encode()
 
 
 def instant(at_ms: int) -> str:
     """Write an instant in UTC, with milliseconds where it has any."""
-    at = _EPOCH + timedelta(milliseconds=at_ms)
-    text = at.isoformat(timespec="milliseconds" if at_ms % 1000 else "seconds")
-    return text.removesuffix("+00:00") + "Z"
+    days, in_day_ms = divmod(at_ms, _DAY_MS)
+    seconds, milliseconds = divmod(in_day_ms, 1000)
+    fraction = f".{milliseconds:03}" if milliseconds else ""
+    return f"{_day(days)}T{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}{fraction}Z"
+
+
+@lru_cache(maxsize=1024)
+def _day(days: int) -> str:
+    return date.fromordinal(_EPOCH_DAY + days).isoformat()
 
 
 def _of_month(events: Iterable[Event], month: Month) -> Iterator[Event]:
@@ -80,6 +97,15 @@ def _thing(event: Event) -> tuple[str, ...] | None:
     return ("bound", event.product, event.user) if isinstance(event, Bound) else None
 
 
+_KINDS: Final = {
+    TariffSet: "tariff",
+    Booked: "booking",
+    Bound: "bound",
+    Metered: "metered",
+    SeatStarted: "seat",
+    SeatEnded: "seat",
+    Denied: "denied",
+}
 _ORDER: Final = (TariffSet, Booked, Bound, Metered, SeatStarted, SeatEnded, Denied)
 
 

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+_text = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 Spans = list[tuple[int, int]]
 Lines = list[dict[str, Any]]
 Found = list[str]
@@ -107,7 +108,7 @@ def _entries(tar: bytes, found: Found) -> tuple[dict[str, bytes], str]:
 
 def canonical(value: Any) -> bytes:
     """Write the one JSON text of a value."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+    return _text(value).encode() + b"\n"
 
 
 def sha256(data: bytes) -> str:
@@ -397,13 +398,22 @@ _FACTS = {
 _WHAT = {"unbound": "bound", "seat_started": "seat", "seat_ended": "seat"}
 
 
-def evidence(charges: list[list[str]], history: list[bytes], links: Lines) -> Iterator[bytes]:
-    """Say for each charge which lines of the history are under it, and which rows of the usage chain."""
+def kind_of(event: str, product: str) -> tuple[str, str]:
+    """Tell of what kind a line of a history is: what is said, of which product."""
+    return _WHAT.get(event, event), product
+
+
+def evidence(
+    charges: list[list[str]], history: list[bytes], kinds: Iterable[tuple[str, str]], hashes: list[list[Any]]
+) -> Iterator[bytes]:
+    """Say for each charge which lines of the history are under it, and which rows of the usage chain.
+
+    `kinds` are those of the history's lines, `hashes` partition, place and hash of each row.
+    """
     ranges: dict[tuple[str, str], list[int]] = {}
-    for number, raw in enumerate(history, 1):
-        line = json.loads(raw)
-        what = _WHAT.get(line["event"], line["event"])
-        ranges.setdefault((what, line.get("product", "")), []).append(number)
+    for number, kind in enumerate(kinds, 1):
+        ranges.setdefault(kind, []).append(number)
+    chained = sha256("".join(each[2] for each in hashes).encode())
     for number, row in enumerate(charges, 1):
         product, metric = row[2], row[3]
         what = _FACTS[metric]
@@ -413,10 +423,9 @@ def evidence(charges: list[list[str]], history: list[bytes], links: Lines) -> It
                 part = b"".join(history[numbers[0] - 1 : numbers[-1]])
                 facts.append({"what": key[0], "from": numbers[0], "to": numbers[-1], "sha256": sha256(part)})
         said: dict[str, Any] = {"line": number, "product": product, "facts": facts}
-        if what == "seat" and links:
-            hashes = "".join(link["hash"] for link in links).encode()
-            ends = [[link["partition"], link["pos"]] for link in (links[0], links[-1])]
-            said["chain"] = {"rows": len(links), "from": ends[0], "to": ends[1], "sha256": sha256(hashes)}
+        if what == "seat" and hashes:
+            first, last = hashes[0][:2], hashes[-1][:2]
+            said["chain"] = {"rows": len(hashes), "from": first, "to": last, "sha256": chained}
         yield canonical(said)
 
 
@@ -520,7 +529,9 @@ def _again(files: Mapping[str, bytes], signed: Mapping[str, Any]) -> Iterator[st
     if stated[:1] != [CHARGES]:
         yield "charges.csv: line 1 is not the header"
     rows = [line.split(",") for line in reckoned]
-    if b"".join(evidence(rows, history, links)) != files["evidence.jsonl"]:
+    kinds = [kind_of(line["event"], line.get("product", "")) for line in lines]
+    hashes = [[link["partition"], link["pos"], link["hash"]] for link in links]
+    if b"".join(evidence(rows, history, kinds, hashes)) != files["evidence.jsonl"]:
         yield "evidence.jsonl: does not say what is under the charges"
     yield from _walk(links, history, signed, month)
 

@@ -107,8 +107,9 @@ def _csv(rows: Iterable[Row]) -> bytes:
 
 def _evidence(month: TenantMonth) -> bytes:
     rows = [list(charge_row(charge)) for charge in month.rated.charges]
-    links = [link._asdict() for link in month.links]
-    return b"".join(verify_bundle.evidence(rows, list(month.history.history), links))
+    hashes = [[link.partition, link.pos, link.hash] for link in month.links]
+    history = month.history
+    return b"".join(verify_bundle.evidence(rows, list(history.history), history.kinds, hashes))
 
 
 def _chain(month: TenantMonth) -> bytes:
