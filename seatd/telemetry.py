@@ -163,12 +163,12 @@ _SECRET_WORDS: Final = frozenset(
 )
 _HARMLESS: Final = (int, float, bool, type(None))
 # Shapes, looked for in the finished line: keys, a bearer's credentials, receipts and places in line (base64url of at
-# least 50 bytes, the first of which is the version, 1 or 2), passwords in URLs.
+# least 43 bytes, the first of which is the version, 1 or 2), passwords in URLs.
 _SHAPES: Final = re.compile(
     r"s[ct]\.[A-Za-z0-9._@:+%\-]{1,400}\.[A-Za-z0-9_\-]{32,}"
     r"|s[ab]\.[A-Za-z0-9_\-]{32,}"
     r"|(?<=[Bb]earer )[^\s\"',;)\]}\\]+"
-    r"|A[Q-Za-v][A-Za-z0-9_\-]{65,}=*"
+    r"|A[Q-Za-v][A-Za-z0-9_\-]{55,}=*"
     r"|(?<=://)[^\s/\"'@]*:[^\s/\"'@]*(?=@)"
 )
 

@@ -1,4 +1,4 @@
-"""One caller's wish for a seat: the operation that it is, its turn in line, and the place that its refusals carry.
+"""One caller's wish for a seat: the operation that it is, its turn in line, the lease or refusal that comes of it.
 
 Decides what a refusal says of the caller's place.  Sends nothing.
 """
@@ -13,12 +13,14 @@ from typing import Final
 import msgpack
 
 from seatd.model import Refusal
+from seatd.seats import places, receipts
 from seatd.seats.answers import REFUSALS
 from seatd.seats.layout import Operation
-from seatd.seats.model import Acquire, Caller
-from seatd.seats.places import VALID_MS, Place, seal, unseal
-from seatd.seats.receipts import Keyring
+from seatd.seats.model import Acquire, Caller, Lease
+from seatd.seats.places import VALID_MS, Place
+from seatd.seats.receipts import Keyring, Receipt
 from seatd.seats.store import Answer
+from seatd.telemetry import LINE_SECONDS
 
 _FOR_EVER: Final = 1 << 53
 
@@ -42,6 +44,26 @@ def _new_lease_id() -> str:
     return base64.b32encode(secrets.token_bytes(15)).decode().lower()
 
 
+def lease_of(
+    keyring: Keyring, receipt: Receipt, ttl_ms: int, addons: tuple[str, ...] = (), *, created: bool = False
+) -> Lease:
+    """Make the lease that a receipt is of, and seal the receipt."""
+    return Lease(
+        tenant=receipt.tenant,
+        user=receipt.user,
+        client=receipt.client,
+        lease=receipt.lease,
+        start_ms=receipt.start_ms,
+        expires_ms=receipt.expires_ms,
+        ttl_ms=ttl_ms,
+        renew_after_ms=ttl_ms // 3,
+        kind=receipt.kind,
+        receipt=receipts.seal(keyring, receipt),
+        addons=addons,
+        created=created,
+    )
+
+
 class Asking:
     """A wish, asked once or, where its caller waits, again and again.
 
@@ -55,7 +77,7 @@ class Asking:
         self._turn = (0, 0)
         self._clock: tuple[int, float] | None = None
         if wanted.place:
-            place = unseal(keyring, wanted.place, tenant=caller.tenant, user=wanted.user)
+            place = places.unseal(keyring, wanted.place, tenant=caller.tenant, user=wanted.user)
             self._turn = (place.order_ms, place.valid_until_ms)
 
     def operation(self, in_line: InLine) -> Operation:
@@ -76,10 +98,20 @@ class Asking:
             *self._turn,
         )
 
-    def waited_ms(self, start_ms: int) -> int | None:
-        """Tell how long one who sits since `start_ms` stood in line; None where it did not."""
+    def _waited_ms(self, start_ms: int) -> int | None:
         order_ms, valid_until_ms = self._turn
         return max(start_ms - order_ms, 0) if valid_until_ms > start_ms else None
+
+    def granted(self, answer: Answer) -> Lease:
+        """Make the lease that an answer is, with its receipt."""
+        created, lease, start_ms, expires_ms, ttl_ms, kind, cap, addons, version = answer[1:]
+        waited_ms = self._waited_ms(start_ms)
+        if waited_ms is not None:
+            LINE_SECONDS.observe(waited_ms / 1000)
+        tenant, wanted = self._caller.tenant, self._wanted
+        ids = (tenant, wanted.user, wanted.client, lease)
+        receipt = Receipt(*ids, start_ms, expires_ms, kind, cap, version)
+        return lease_of(self._keyring, receipt, ttl_ms, tuple(addons), created=bool(created))
 
     def refused(self, answer: Answer) -> Refusal:
         """Make the refusal that an answer is, with a place where the caller stands in line."""
@@ -108,4 +140,6 @@ class Asking:
     def _with_place(self, refusal: Refusal, order_ms: int, valid_until_ms: int) -> Refusal:
         place = Place(self._caller.tenant, self._wanted.user, order_ms, valid_until_ms)
         # A new one: the refusal of a whole batch is shared by all who were in it.
-        return Refusal(refusal.code, refusal.detail, **refusal.fields, place=seal(self._keyring, place))
+        return Refusal(
+            refusal.code, refusal.detail, **refusal.fields, place=places.seal(self._keyring, place)
+        )

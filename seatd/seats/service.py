@@ -14,14 +14,14 @@ from typing import Any, Final
 from seatd.model import Policy, Refusal
 from seatd.seats.agreement import Agreement
 from seatd.seats.answers import REFUSALS
-from seatd.seats.asking import Asking, InLine
+from seatd.seats.asking import Asking, InLine, lease_of
 from seatd.seats.batch import RETRY_AFTER_MS, Batcher, store_unavailable
 from seatd.seats.layout import Operation, policy_operation
 from seatd.seats.line import Gone, Line
 from seatd.seats.model import Acquire, Caller, Fullness, Lease, Sitting
-from seatd.seats.receipts import Keyring, Receipt, seal, unseal
+from seatd.seats.receipts import Keyring, Receipt, unseal
 from seatd.seats.store import Answer, Store, StoreAwayError, UnopenedError
-from seatd.telemetry import LINE_SECONDS, log
+from seatd.telemetry import log
 
 LOOK_EVERY_S: Final = 1.0
 SWEEP_EVERY_S: Final = 0.5
@@ -105,31 +105,24 @@ class Seats:
         """
         asking = Asking(self.keyring, caller, wanted)
         if not wanted.wait_ms:
-            return await self._ask(caller, wanted, asking, InLine.LAST if wanted.place else InLine.NO)
+            return await self._ask(asking, InLine.LAST if wanted.place else InLine.NO)
         return await self.line.wait(
             caller.tenant,
             wanted.user,
             wanted.wait_ms,
-            ask=lambda last: self._ask(caller, wanted, asking, InLine.LAST if last else InLine.WAITS),
+            ask=lambda last: self._ask(asking, InLine.LAST if last else InLine.WAITS),
             withdraw=lambda lease: self._withdraw(caller, wanted, lease),
             gone=gone,
         )
 
-    async def _ask(self, caller: Caller, wanted: Acquire, asking: Asking, in_line: InLine) -> Lease:
+    async def _ask(self, asking: Asking, in_line: InLine) -> Lease:
         try:
             answer = await self._told("acquire", asking.operation(in_line))
         except Refusal as refusal:
             raise asking.unanswered(refusal) from None
         if answer[0] != "granted":
             raise asking.refused(answer)
-        created, lease, start_ms, expires_ms, ttl_ms, kind, cap, addons, version = answer[1:]
-        waited_ms = asking.waited_ms(start_ms)
-        if waited_ms is not None:
-            LINE_SECONDS.observe(waited_ms / 1000)
-        receipt = Receipt(
-            caller.tenant, wanted.user, wanted.client, lease, start_ms, expires_ms, kind, cap, version
-        )
-        return self._lease(receipt, ttl_ms, tuple(addons), created=bool(created))
+        return asking.granted(answer)
 
     async def _withdraw(self, caller: Caller, wanted: Acquire, lease: Lease) -> None:
         """Take back a lease that nobody heard of: there is no receipt that could return, so no tombstone either."""
@@ -162,7 +155,7 @@ class Seats:
             raise refuse(answer)
         start_ms, expires_ms, ttl_ms, kind, cap, version = answer[1:]
         renewed = held._replace(start_ms=start_ms, expires_ms=expires_ms, kind=kind, cap=cap, version=version)
-        return self._lease(renewed, ttl_ms, (), created=False)
+        return lease_of(self.keyring, renewed, ttl_ms)
 
     async def release(self, caller: Caller, lease: str, receipt_text: str) -> bool:
         """Give a seat back; True where that ended or freed something.  A lost lease is no error."""
@@ -184,22 +177,6 @@ class Seats:
     async def admit(self, caller: Caller) -> None:
         """Check that a key opens the client routes of its tenant; raises `Refusal` where it does not."""
         await self._answer("inspect", (caller.tenant, "key", caller.key_hash))
-
-    def _lease(self, receipt: Receipt, ttl_ms: int, addons: tuple[str, ...], *, created: bool) -> Lease:
-        return Lease(
-            tenant=receipt.tenant,
-            user=receipt.user,
-            client=receipt.client,
-            lease=receipt.lease,
-            start_ms=receipt.start_ms,
-            expires_ms=receipt.expires_ms,
-            ttl_ms=ttl_ms,
-            renew_after_ms=ttl_ms // 3,
-            kind=receipt.kind,
-            receipt=seal(self.keyring, receipt),
-            addons=addons,
-            created=created,
-        )
 
     def epochs(self) -> tuple[int, ...]:
         """Tell in which epoch each partition answered last."""
