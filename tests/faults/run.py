@@ -138,7 +138,7 @@ async def everything(options: argparse.Namespace, outcome: Outcome) -> None:
     whole = not (options.fault or options.short)
     telling = asyncio.create_task(tell(run))
     simulating = asyncio.create_task(
-        simulated.play(0 if options.fault else options.histories, options.seed, outcome)
+        simulated.play(0 if options.fault else options.histories, options.seed, outcome, run.until)
     )
     try:
         await run.play(enough=WANTED["operations"] if whole else 0)

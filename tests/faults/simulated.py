@@ -3,6 +3,7 @@
 import asyncio
 import multiprocessing
 import os
+import time
 from concurrent.futures import ProcessPoolExecutor
 
 from tests.faults.outcome import Outcome
@@ -21,10 +22,12 @@ def _patiently() -> None:
     os.nice(5)  # the real processes have clocks to keep
 
 
-async def play(histories: int, seed: int, outcome: Outcome) -> None:
-    """Play so many, from this seed on."""
+async def play(histories: int, seed: int, outcome: Outcome, until: float) -> None:
+    """Play so many from this seed on, as long as there is time."""
     loop = asyncio.get_running_loop()
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context, initializer=_patiently) as pool:
         for first in range(0, histories, PART):
+            if time.monotonic() > until:
+                return
             outcome.add_simulated(await loop.run_in_executor(pool, _part, PART, seed + first // PART * 7))
