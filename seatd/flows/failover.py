@@ -3,12 +3,12 @@
 An old primary that was paused or cut off goes on answering whoever is still connected to it, until sentinels make a
 replica of it: it knows nothing of what was released or revoked at the new one since.  So for as long as it may write, each
 seatd closes the earlier epoch on every node that it can reach, beside the path of any request.  A closed node answers no
-operation, and who asks it finds the new primary.
+operation, and who asks it finds the new primary.  Who is still connected to a node that sentinels no longer name leaves it.
 """
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from redis.exceptions import RedisError
@@ -20,6 +20,26 @@ from seatd.telemetry import log
 LOOK_EVERY_S: Final = 0.5
 LONGER_MS: Final = 2_000
 NODES_MAX: Final = 16
+
+
+async def follow_for_ever(watchers: Watchers, stores: Collection[Store]) -> None:
+    """Have every connection of a process made anew once sentinels name another primary, until cancelled.
+
+    Who only reads would not notice, and an old primary that cannot be told to step down keeps its connections.
+    """
+    known: Place | None = None
+    while True:
+        await asyncio.sleep(LOOK_EVERY_S)
+        try:
+            place = await watchers.primary()
+        except (RedisError, OSError) as error:
+            log.debug("no primary", error=str(error))
+            continue
+        if place != known:
+            log.info("primary", node=f"{place[0]}:{place[1]}")
+            known = place
+            for store in stores:
+                store.doubt()
 
 
 class Failovers:

@@ -19,9 +19,10 @@ from seatd import folder
 from seatd.accounts.base import wall_clock_ms
 from seatd.accounts.receipt_keys import SECRET_BYTES_MIN, WrongSecretError
 from seatd.accounts.service import Accounts
-from seatd.config import Address, SettingError, Settings
+from seatd.config import SENTINEL_SCHEME, Address, SettingError, Settings
 from seatd.database.engine import reading
 from seatd.flows.burials import Burials
+from seatd.flows.failover import follow_for_ever
 from seatd.flows.keyring import Keys
 from seatd.flows.keys_used import KeysUsed
 from seatd.flows.policy import Projector
@@ -30,7 +31,7 @@ from seatd.model import Refusal
 from seatd.seats.batch import Batcher
 from seatd.seats.news import Subscription
 from seatd.seats.service import OpenEpoch, Seats
-from seatd.seats.store import Store, StoreOptions, connect
+from seatd.seats.store import Store, StoreOptions, connect, watchers
 from seatd.telemetry import log
 from seatd.usage import cursors
 from seatd.web import client
@@ -57,10 +58,12 @@ class Stores:
         self._stack = stack
         self.url = url
         self.options = options
+        self.opened: list[Store] = []
 
     def open(self) -> Store:
         """Open one more; nothing is sent yet."""
         store = Store(connect(self.url, self.options), self.options)
+        self.opened.append(store)
         self._stack.push_async_callback(store.close)
         return store
 
@@ -129,8 +132,15 @@ async def opened(
         "again": seats.add_lost_again_for_ever,
         "keys": used.note_for_ever,
         "receipt keys": keys.follow_for_ever,
+        **_follows(stores),
     }
     return Serving(stores, accounts, price_lists, seats, keys, used, burials, projector, loops)
+
+
+def _follows(stores: Stores) -> dict[str, Loop]:
+    if not stores.url.startswith(SENTINEL_SCHEME):
+        return {}
+    return {"primary": lambda: follow_for_ever(watchers(stores.url, stores.options), stores.opened)}
 
 
 async def serve_clients(

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from seatd.flows.failover import Failovers
+from seatd.flows.failover import Failovers, follow_for_ever
 from seatd.seats.primary import SecurePrimaryConnection
 from seatd.seats.store import Store, StoreAwayError, StoreOptions, UnopenedError, connect, watchers
 from tests.sentinels import SERVICE, Node, Sentinels
@@ -82,22 +82,26 @@ async def test_an_old_primary_that_is_reached_answers_nothing_more(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with Sentinels(lag_s=0) as sentinels:  # it would write on for as long as sentinels let it
-        late, new, watch = (store_of(sentinels) for _ in range(3))
+        late, new, watch, reads = (store_of(sentinels) for _ in range(4))
         await late.open_epoch(0, 0, 1)
-        assert await epoch_of(late) == 1  # connected to what is paused now
+        assert await epoch_of(late) == (await reads.look(0)).epoch == 1  # connected to what is paused now
         old, _ = await asyncio.to_thread(sentinels.fail_over, Node.pause)
         await answering(new, lambda: new.open_epoch(0, 1, 2))
         old.go_on()
         nodes = Failovers(watch, watchers(sentinels.url, OPTIONS), OPTIONS, [0])
-        loop = asyncio.create_task(nodes.close_earlier_for_ever())
+        loops = [
+            asyncio.create_task(nodes.close_earlier_for_ever()),
+            asyncio.create_task(follow_for_ever(watchers(sentinels.url, OPTIONS), [watch, reads])),
+        ]
         await asyncio.sleep(1.5)
         assert old.is_primary
         assert await epoch_of(late) == 0
         assert await epoch_of(late) == 2  # on a connection to the new one
-        assert await epoch_of(new) == 2
-        loop.cancel()
+        assert await epoch_of(new) == (await reads.look(0)).epoch == 2
+        for loop in loops:
+            loop.cancel()
         assert "min-replicas-to-write is not set" in capsys.readouterr().out
-        for store in (late, new, watch):
+        for store in (late, new, watch, reads):
             await store.close()
 
 
