@@ -175,17 +175,13 @@ async def spans_of(
 
 async def links_of(connection: AsyncConnection, tenant: str, from_ms: int, to_ms: int) -> tuple[Link, ...]:
     """Give the rows of the chain under the leases that `spans_of` gives, in the same order."""
-    found = _leases(tenant, from_ms, to_ms).c
+    found = _leases(tenant, from_ms, to_ms)
     row, before = usage_chain.c, usage_chain.alias("before")
+    here = and_(row.partition == found.c.partition, row.pos == found.c.pos)
+    one_before = and_(before.c.partition == row.partition, before.c.pos == row.pos - 1)
     query = (
         select(row.partition, row.pos, func.coalesce(before.c.hash, GENESIS), row.row, row.hash)
-        .join_from(
-            usage_chain,
-            before,
-            and_(before.c.partition == row.partition, before.c.pos == row.pos - 1),
-            isouter=True,
-        )
-        .where(tuple_(row.partition, row.pos).in_(select(found.partition, found.pos)))
+        .select_from(found.join(usage_chain, here).outerjoin(before, one_before))
         .order_by(row.partition, row.pos)
     )
     return tuple(Link(*values) for values in await connection.execute(query))
