@@ -200,8 +200,16 @@ RUDE = Habits(cancel=0.2)
 BUSY = Habits(stay_s=(0.01, 0.2), long_stay_s=(0.1, 1), lazy=0.1)
 """They come and go all the time: many starts and ends."""
 SHORT = Habits(
-    pause_s=(0.01, 0.15), stay_s=(0.05, 0.6), long_stay_s=(0.05, 0.6), cancel=0.1, crash=0, again=0.1
+    pause_s=(0.01, 0.15),
+    stay_s=(0.05, 0.6),
+    long_stay_s=(0.05, 0.6),
+    cancel=0.1,
+    crash=0,
+    again=0.1,
+    lazy=0,
+    wait=0,
 )
+"""Nobody waits in line: who is refused, and why, the sequential keeper of seats knows without time."""
 HOUR_MS = 3_600_000
 
 FAULTS = [
