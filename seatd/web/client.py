@@ -74,13 +74,17 @@ class RenewBody(Struct, forbid_unknown_fields=True):
     receipt: Annotated[str, Meta(max_length=RECEIPT_MAX)]
 
 
-_ACQUIRE: Final = Body(AcquireBody)
-_RENEW: Final = Body(RenewBody)
+ACQUIRE: Final = Body(AcquireBody)
+RENEW: Final = Body(RenewBody)
 
 
 def bearer(request: web.Request) -> str:
     """Read the key of a request; raises `Refusal` `unauthorized` where there is none that could be one."""
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return _bearer(request.headers.get("Authorization", ""))
+
+
+def _bearer(authorization: str) -> str:
+    scheme, _, token = authorization.partition(" ")
     token = token.strip()
     if scheme.lower() != "bearer" or not 0 < len(token) <= KEY_MAX or not token.isascii():
         raise Refusal("unauthorized")
@@ -89,7 +93,12 @@ def bearer(request: web.Request) -> str:
 
 def caller_of(request: web.Request) -> Caller:
     """Read who calls from the client key, which names its tenant; whether it is valid the store decides."""
-    token = bearer(request)
+    return caller_of_key(request.headers.get("Authorization", ""))
+
+
+def caller_of_key(authorization: str) -> Caller:
+    """Read the same from the header's value."""
+    token = _bearer(authorization)
     kind, _, rest = token.partition(".")
     if kind in {"sa", "sb", "st"}:
         raise Refusal("forbidden", f"A client route takes a key of scope {Scope.CLIENT}.")
@@ -161,22 +170,36 @@ def _gone(request: web.Request) -> bool:
     return request.transport is None or request.transport.is_closing()
 
 
+async def acquired(
+    app: web.Application, caller: Caller, body: AcquireBody, gone: Callable[[], bool]
+) -> tuple[int, dict[str, Any]]:
+    """Take or extend a seat; returns the status and the body of the answer."""
+    seats, wanted = app[SEATS], wanted_of(body)
+    lease = await with_newest_keys(app[KEYS], lambda: seats.acquire(caller, wanted, gone))
+    app[KEY_USED](caller.key_hash)
+    proof = app[KEYS].prove(lease) if body.proof else None
+    return (201 if lease.created else 200), granted(lease, proof)
+
+
+async def released(app: web.Application, caller: Caller, lease: str, receipt: str | None) -> tuple[int, None]:
+    """Give a seat back; returns the status of the answer, which has no body."""
+    if receipt is None:
+        raise invalid("Seat-Receipt", "the header is missing")
+    await with_newest_keys(app[KEYS], lambda: app[SEATS].release(caller, lease, receipt))
+    return 204, None
+
+
 async def _acquire(request: web.Request) -> web.Response:
     caller = caller_of(request)
-    body = await _ACQUIRE.read(request)
+    body = await ACQUIRE.read(request)
     request[WAITS] = body.wait_ms > 0
-    seats, wanted = request.app[SEATS], wanted_of(body)
-    lease = await with_newest_keys(
-        request.app[KEYS], lambda: seats.acquire(caller, wanted, lambda: _gone(request))
-    )
-    request.app[KEY_USED](caller.key_hash)
-    proof = request.app[KEYS].prove(lease) if body.proof else None
-    return respond(request, granted(lease, proof), 201 if lease.created else 200)
+    status, said = await acquired(request.app, caller, body, lambda: _gone(request))
+    return respond(request, said, status)
 
 
 async def _renew(request: web.Request) -> web.Response:
     caller = caller_of(request)
-    body = await _RENEW.read(request)
+    body = await RENEW.read(request)
     seats, name = request.app[SEATS], request.match_info["lease"]
     lease = await with_newest_keys(request.app[KEYS], lambda: seats.renew(caller, name, body.receipt))
     request.app[KEY_USED](caller.key_hash)
@@ -186,11 +209,8 @@ async def _renew(request: web.Request) -> web.Response:
 async def _release(request: web.Request) -> web.Response:
     caller = caller_of(request)
     receipt = request.headers.get("Seat-Receipt")
-    if receipt is None:
-        raise invalid("Seat-Receipt", "the header is missing")
-    seats, name = request.app[SEATS], request.match_info["lease"]
-    await with_newest_keys(request.app[KEYS], lambda: seats.release(caller, name, receipt))
-    return web.Response(status=204)
+    status, _ = await released(request.app, caller, request.match_info["lease"], receipt)
+    return web.Response(status=status)
 
 
 async def _addon(request: web.Request) -> web.Response:

@@ -21,12 +21,16 @@ _msgpack_encode: Final = msgspec.msgpack.Encoder().encode
 
 def wants_msgpack(request: web.BaseRequest) -> bool:
     """Tell whether the answer is MessagePack: what Accept names, else what the request is written in."""
-    accept = request.headers.get("Accept", "")
+    return wants_msgpack_by(request.headers.get("Accept", ""), request.content_type)
+
+
+def wants_msgpack_by(accept: str, content_type: str) -> bool:
+    """Tell the same by what Accept and Content-Type say."""
     if MSGPACK in accept:
         return True
-    if JSON in accept or "json" in accept:
+    if "json" in accept:
         return False
-    return request.content_type == MSGPACK
+    return content_type == MSGPACK
 
 
 def encode(body: Any, *, msgpack: bool) -> bytes:
@@ -55,20 +59,19 @@ class Body(Generic[T]):
     async def read(self, request: web.Request, *, json_only: bool = False) -> T:
         """Read and decode the body of a request."""
         content_type = request.content_type if "Content-Type" in request.headers else JSON
-        if content_type == JSON:
-            decoder: msgspec.json.Decoder[T] | msgspec.msgpack.Decoder[T] = self._json
-        elif content_type == MSGPACK and not json_only:
-            decoder = self._msgpack
-        else:
+        if content_type != JSON and (json_only or content_type != MSGPACK):
             allowed = JSON if json_only else f"{JSON} or {MSGPACK}"
             raise Refusal("unsupported_media_type", f"The body must be {allowed}.")
-        raw = await request.read()
+        return self.decode(await request.read(), msgpack=content_type == MSGPACK)
+
+    def decode(self, raw: bytes, *, msgpack: bool) -> T:
+        """Decode a body that was read."""
         try:
-            return decoder.decode(raw)
+            return self._msgpack.decode(raw) if msgpack else self._json.decode(raw)
         except msgspec.ValidationError as error:
             raise misfit(str(error)) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise invalid("body", f"is not well-formed {content_type}") from None
+            raise invalid("body", f"is not well-formed {MSGPACK if msgpack else JSON}") from None
 
 
 def misfit(message: str) -> Refusal:

@@ -74,11 +74,12 @@ async def listen(
     drain: Callable[[], Awaitable[None]] | None = None,
     *,
     shared: bool = False,
+    connection: Callable[..., Connection] = Connection,
 ) -> str:
     """Serve an application on an address until `stack` closes, which lets requests in flight end.
 
     `drain` is awaited when nobody can connect any more and everybody is still served.  `shared` lets other processes
-    listen there too.
+    listen there too; `connection` makes each connection's protocol.
 
     Returns the URL it is served at; raises `SettingError` where the address is not to be had.
     """
@@ -89,7 +90,7 @@ async def listen(
     manager: Any = runner.server
     try:
         server = await loop.create_server(
-            lambda: Connection(manager, loop=loop, access_log=_NO_LOG),
+            lambda: connection(manager, loop=loop, access_log=_NO_LOG),
             address.host,
             address.port,
             backlog=BACKLOG,

@@ -42,13 +42,17 @@ def response(request: web.BaseRequest, refusal: Refusal) -> web.Response:
         body=encode(problem(refusal), msgpack=msgpack),
         content_type=MSGPACK if msgpack else "application/problem+json",
     )
-    retry_after_ms = refusal.fields.get("retry_after_ms")
-    if retry_after_ms is not None and refusal.status in (429, 503):
-        answer.headers["Retry-After"] = str(max(1, -(-retry_after_ms // 1000)))
-    if refusal.status == 401:
-        answer.headers["WWW-Authenticate"] = "Bearer"
+    answer.headers.update(headers_of(refusal))
     answer[CODE] = refusal.code
     return answer
+
+
+def headers_of(refusal: Refusal) -> dict[str, str]:
+    """Tell the headers that go with a refusal, beside those of its body."""
+    retry_after_ms = refusal.fields.get("retry_after_ms")
+    if retry_after_ms is not None and refusal.status in (429, 503):
+        return {"Retry-After": str(max(1, -(-retry_after_ms // 1000)))}
+    return {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else {}
 
 
 def of_status(status: int) -> Refusal:

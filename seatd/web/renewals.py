@@ -30,13 +30,13 @@ class Renewals:
     def __init__(self, seats: Seats, keys: Keys, caller: Caller) -> None:
         self._seats = seats
         self._keys = keys
-        self._caller = caller
+        self.caller = caller
         self._long: set[asyncio.Task[None]] = set()
 
     def begin(self, lease: str, receipt: str, done: Done) -> None:
         """Begin to renew a lease by its receipt; `done` may be called before this returns."""
         try:
-            held, answer = self._seats.begin_renew(self._caller, lease, receipt)
+            held, answer = self._seats.begin_renew(self.caller, lease, receipt)
         except Refusal as refusal:
             if refusal.code == "receipt_invalid":  # by the keys that are known here
                 self._the_long_way(lease, receipt, done)
@@ -64,7 +64,7 @@ class Renewals:
         task.add_done_callback(self._long.discard)
 
     async def _renew(self, lease: str, receipt: str, done: Done) -> None:
-        seats, caller = self._seats, self._caller
+        seats, caller = self._seats, self.caller
         try:
             done(await with_newest_keys(self._keys, lambda: seats.renew(caller, lease, receipt)))
         except Refusal as refusal:

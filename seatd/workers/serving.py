@@ -10,6 +10,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,6 +38,7 @@ from seatd.usage import cursors
 from seatd.web import client
 from seatd.web.channel import add_channel
 from seatd.web.channels import Channels
+from seatd.web.connection import ClientConnection
 from seatd.web.listener import listen
 
 LOOP_PAUSE_S: Final = 1.0
@@ -160,10 +162,11 @@ async def serve_clients(
     await keep_going(stack, loops)
     clients = client.make_app(seats, serving.keys, serving.used.add)
     add_channel(clients, channels)
-    url = await listen(stack, clients, address, channels.drain, shared=shared)
-    stack.callback(
-        seats.line.close
-    )  # before the listener closes, so that nobody who waits in line keeps it waiting
+    url = await listen(
+        stack, clients, address, channels.drain, shared=shared, connection=partial(ClientConnection, clients)
+    )
+    # Before the listener closes, so that nobody who waits in line keeps it waiting.
+    stack.callback(seats.line.close)
     return url
 
 

@@ -1,0 +1,182 @@
+"""A client's connection: answers plain requests itself, and leaves every other to the HTTP library.
+
+Decides when it may: only where a request begins the data that came, nothing is under way on the connection, and where each
+request before ended is known beyond doubt.  One request at a time; what comes meanwhile waits, bounded.
+"""
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from functools import partial
+from typing import Any, Final
+
+from aiohttp import web
+
+from seatd.model import Refusal
+from seatd.seats.model import Caller, Lease
+from seatd.telemetry import count_answer, log
+from seatd.web import express
+from seatd.web.client import ACQUIRE, KEY_USED, KEYS, RENEW, SEATS, acquired, released, renewed_body
+from seatd.web.codec import encode
+from seatd.web.listener import Connection
+from seatd.web.renewals import INTERNAL, Renewals
+
+HELD_MAX: Final = 64 * 1024
+FINISH_S: Final = 2.0
+
+
+class ClientConnection(Connection):
+    """A connection of the public listener."""
+
+    __slots__ = ("_app", "_busy", "_held", "_left", "_reader", "_renewals", "_rest", "_work")
+
+    def __init__(self, app: web.Application, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._app = app
+        self._reader = express.Reader()
+        self._renewals: Renewals | None = None
+        self._busy = False
+        self._held: list[bytes] = []
+        self._left = False
+        self._rest = 0
+        self._work: asyncio.Task[None] | None = None
+
+    # -- what comes -------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Answer a plain request; hand on all else."""
+        if self._left:
+            super().data_received(data)
+        elif self._busy:
+            self._hold(data)
+        elif self._force_close or self._close:
+            return
+        elif self._rest:  # of a body that the library reads
+            self._rest -= len(data)
+            self._left = self._rest < 0
+            super().data_received(data)
+        else:
+            self._begin(data)
+
+    def _begin(self, data: bytes) -> None:
+        extent = self._reader.read(data)
+        if extent is None or extent.length < len(data):
+            self._left = True
+        else:
+            self._rest = extent.length - len(data)
+            if extent.request is not None and self._idle:
+                self._serve(extent.request)
+                return
+        super().data_received(data)
+
+    @property
+    def _idle(self) -> bool:
+        """Whether the library waits for a request: it has answered all it was handed."""
+        waiter = self._waiter
+        return waiter is not None and not waiter.done()
+
+    def _hold(self, data: bytes) -> None:
+        """Keep what came before the answer was written; whoever sends much so does without answers."""
+        self._held.append(data)
+        if sum(map(len, self._held)) > HELD_MAX:
+            self.force_close()
+
+    # -- plain requests ---------------------------------------------------------------------------
+
+    def _serve(self, request: express.Request) -> None:
+        began_s = time.perf_counter()
+        self._busy = True
+        head = request.head
+        if head.caller is None:
+            self._refuse(request.op, head, began_s, head.refusal or Refusal("unauthorized"))
+        elif request.op == "renew":
+            self._renew(request, head.caller, began_s)
+        else:
+            self._work = asyncio.get_running_loop().create_task(self._worked(request, head.caller, began_s))
+
+    def _renew(self, request: express.Request, caller: Caller, began_s: float) -> None:
+        head = request.head
+        try:
+            body = RENEW.decode(request.body, msgpack=head.content_type == b"application/msgpack")
+        except Refusal as refusal:
+            self._refuse("renew", head, began_s, refusal)
+            return
+        renewals = self._renewals
+        if renewals is None or renewals.caller is not caller:
+            renewals = self._renewals = Renewals(self._app[SEATS], self._app[KEYS], caller)
+        renewals.begin(request.lease, body.receipt, partial(self._renewed, head, began_s))
+
+    def _renewed(self, head: express.Head, began_s: float, renewed: Lease | Refusal) -> None:
+        if isinstance(renewed, Refusal):
+            self._refuse("renew", head, began_s, renewed)
+            return
+        if head.caller is not None:
+            self._app[KEY_USED](head.caller.key_hash)
+        self._answer("renew", 200, renewed_body(renewed), head, began_s)
+
+    async def _worked(self, request: express.Request, caller: Caller, began_s: float) -> None:
+        head, op = request.head, request.op
+        work: Coroutine[Any, Any, tuple[int, Any]]
+        try:
+            if op == "release":
+                work = released(self._app, caller, request.lease, head.receipt)
+            else:
+                body = ACQUIRE.decode(request.body, msgpack=head.content_type == b"application/msgpack")
+                op = "wait" if body.wait_ms else op
+                work = acquired(self._app, caller, body, self._gone)
+            status, said = await work
+        except Refusal as refusal:
+            self._refuse(op, head, began_s, refusal)
+        except Exception:  # noqa: BLE001 - whatever it was, the caller gets an answer and we the trace
+            log.exception("request failed", op=op)
+            self._refuse(op, head, began_s, Refusal("internal", INTERNAL))
+        else:
+            self._answer(op, status, said, head, began_s)
+
+    def _gone(self) -> bool:
+        return self.transport is None or self.transport.is_closing()
+
+    # -- what goes --------------------------------------------------------------------------------
+
+    def _answer(self, op: str, status: int, said: Any, head: express.Head, began_s: float) -> None:
+        body = b"" if said is None else encode(said, msgpack=head.msgpack)
+        self._write(express.answer(status, body, msgpack=head.msgpack))
+        count_answer(op, "ok", began_s)
+
+    def _refuse(self, op: str, head: express.Head, began_s: float, refusal: Refusal) -> None:
+        self._write(express.refused(refusal, msgpack=head.msgpack))
+        count_answer(op, refusal.code, began_s)
+
+    def _write(self, raw: bytes) -> None:
+        """Write an answer, and go on with what came meanwhile."""
+        self._busy = False
+        self._work = None
+        transport = self.transport
+        if transport is None:
+            return
+        transport.write(raw)
+        # The library closes a connection that it has not heard of for so long.
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        if self._held:
+            held, self._held = b"".join(self._held), []
+            self.data_received(held)
+
+    # -- the end ----------------------------------------------------------------------------------
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 - the library's signature
+        """Let the request under way be answered, then close."""
+        deadline = self._loop.time() + FINISH_S
+        while self._busy and not self._gone() and self._loop.time() < deadline:  # noqa: ASYNC110 - once a connection
+            await asyncio.sleep(0.01)
+        super().close()
+        await super().shutdown(timeout)
+
+    def close(self) -> None:
+        """Take no further request; the one under way is answered."""
+        if not self._busy:
+            super().close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Leave the line, if the caller waited in one; all else that is under way goes on to its end."""
+        super().connection_lost(exc)
+        self._busy = False
