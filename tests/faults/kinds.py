@@ -17,7 +17,7 @@ from tests.faults.scene import Fault, Scene
 from tests.sentinels import Node
 
 DYING = Path(__file__).parent / "dying"
-RECORDER_STEPS = 16
+RECORDER_STEPS = 24
 BAD_NETWORK = Mood(slow=0.1, late=0.01, cut=0.01, reply_lost=0.04)
 BAD_CABLE = Mood(slow=0.02, slow_s=(0.01, 0.2), late=0.004, cut=0.01, reply_lost=0.05)
 
@@ -163,7 +163,8 @@ async def kill_recorder(scene: Scene) -> None:
     scene.house.signal_seatd(signal.SIGUSR1)
     while seatd.process.poll() is None:
         await asyncio.sleep(0.02)
-    scene.note(f"recorder killed: {note.read_text()}", counted="recorder kills")
+    scene.counts["recorder kills"] += 1
+    scene.note(f"recorder killed: {note.read_text()}", counted=f"of them at {note.read_text()!r}")
     await scene.house.restart_seatd()
 
 
