@@ -5,6 +5,7 @@ from typing import Final
 
 from seatd.model import Refusal
 from seatd.seats.batch import RETRY_AFTER_MS, store_unavailable
+from seatd.seats.load import retry_after_ms
 from seatd.seats.store import Answer
 
 IN_LINE_AGAIN_MS: Final = 1_000
@@ -30,7 +31,7 @@ def _refusals() -> Mapping[str, Callable[[Answer], Refusal]]:
         "conflict": _own_lease_ended,
         "stream_full": lambda _: store_unavailable(),
         "learning": lambda a: Refusal("learning", retry_after_ms=max(a[1] - a[2], 1)),
-        "busy": lambda _: Refusal("busy", retry_after_ms=RETRY_AFTER_MS),
+        "busy": lambda _: Refusal("busy", retry_after_ms=retry_after_ms(RETRY_AFTER_MS)),
         "not_found": lambda _: Refusal("not_found"),
         "unknown_tenant": lambda _: Refusal("unauthorized"),
     }

@@ -13,7 +13,7 @@ from typing import Final
 import msgpack
 
 from seatd.model import Refusal
-from seatd.seats import places, receipts
+from seatd.seats import load, places, receipts
 from seatd.seats.answers import REFUSALS
 from seatd.seats.layout import Operation
 from seatd.seats.model import Acquire, Caller, Lease
@@ -56,7 +56,7 @@ def lease_of(
         start_ms=receipt.start_ms,
         expires_ms=receipt.expires_ms,
         ttl_ms=ttl_ms,
-        renew_after_ms=ttl_ms // 3,
+        renew_after_ms=load.renew_after_ms(ttl_ms),
         kind=receipt.kind,
         receipt=receipts.seal(keyring, receipt),
         addons=addons,

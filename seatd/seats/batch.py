@@ -3,6 +3,8 @@
 Handlers never touch the store.  They hand an operation to a batcher and await its future; while one
 call is in flight the next batch gathers, without a timer.  Renewals and releases go ahead of acquires.
 Only the flusher touches the connection, so a cancelled handler cannot corrupt it.
+
+Queues are bounded by age: nobody is served who has given up.  Acquires are refused long before renewals, releases never.
 """
 
 import asyncio
@@ -12,6 +14,7 @@ from typing import Final, Self
 
 from seatd.model import Refusal
 from seatd.seats.layout import Operation
+from seatd.seats.load import retry_after_ms
 from seatd.seats.store import Answer, Outcome, Store, StoreAwayError, UnopenedError
 from seatd.seats.unrecorded import Unrecorded
 from seatd.telemetry import STORE_BATCH, STORE_CALLS, log
@@ -20,13 +23,20 @@ ORDER: Final = ("renew", "release", "revoke", "project", "readd", "inspect", "sw
 BATCH_MAX: Final = 256
 QUEUE_MAX: Final = 20_000
 RETRY_AFTER_MS: Final = 1_000
+AGE_MAX_S: Final = {"acquire": 0.5, "renew": 5.0}
+"""How long an operation may have waited when its turn comes; others as long as they must."""
 
-Entry = tuple[Operation, asyncio.Future[Answer]]
+Entry = tuple[Operation, asyncio.Future[Answer], float]
 
 
 def store_unavailable() -> Refusal:
     """Make the refusal of everything that needs a store which is away."""
-    return Refusal("store_unavailable", retry_after_ms=RETRY_AFTER_MS)
+    return Refusal("store_unavailable", retry_after_ms=retry_after_ms(RETRY_AFTER_MS))
+
+
+def _busy() -> Refusal:
+    detail = "Too many operations wait for the store."
+    return Refusal("busy", detail, retry_after_ms=retry_after_ms(RETRY_AFTER_MS))
 
 
 class Batcher:
@@ -67,17 +77,40 @@ class Batcher:
         """Send an operation with the next batch; the future gets its answer.
 
         Raises `Refusal` `store_unavailable` where the store is away (the operation may have run) and
-        `busy` where too much waits; `UnopenedError` where the partition has no epoch (nothing ran).
+        `busy` where too much waits, or waits too long; `UnopenedError` where the partition has no epoch (nothing ran).
         """
         if self._closing:
             raise store_unavailable()
+        loop = asyncio.get_running_loop()
+        now_s = loop.time()
         if self._waiting >= QUEUE_MAX:
-            raise Refusal("busy", "Too many operations wait for the store.", retry_after_ms=RETRY_AFTER_MS)
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._queues[verb].append((operation, future))
+            self._make_room(verb)
+        elif verb == "acquire" and self._age_s(verb, now_s) > AGE_MAX_S[verb]:
+            raise _busy()  # those before it will not be served either
+        future: asyncio.Future[Answer] = loop.create_future()
+        self._queues[verb].append((operation, future, now_s))
         self._waiting += 1
         self._wake.set()
         return future
+
+    def _make_room(self, verb: str) -> None:
+        """Refuse an acquire for whatever else comes; raises `Refusal` where there is none to refuse."""
+        queue = self._queues["acquire"]
+        if queue and verb != "acquire":
+            self._waiting -= 1
+            _fail_one(queue.popleft()[1], _busy())
+        elif verb != "release":
+            raise _busy()
+
+    def _age_s(self, verb: str, now_s: float) -> float:
+        queue = self._queues[verb]
+        return now_s - queue[0][2] if queue else 0.0
+
+    @property
+    def waited_s(self) -> float:
+        """Tell how long the oldest operation that waits has waited."""
+        now_s = asyncio.get_running_loop().time()
+        return max(self._age_s(verb, now_s) for verb in ORDER)
 
     async def _flush_for_ever(self) -> None:
         while True:
@@ -91,13 +124,18 @@ class Batcher:
     def _take(self) -> list[tuple[str, list[Entry]]]:
         calls = []
         room = BATCH_MAX
+        now_s = asyncio.get_running_loop().time()
         for verb in ORDER:
             queue = self._queues[verb]
             taken = []
+            oldest_s = now_s - AGE_MAX_S.get(verb, now_s)
             while queue and room:
                 entry = queue.popleft()
                 self._waiting -= 1
                 if entry[1].cancelled():  # nobody waits for it, and it has not been sent
+                    continue
+                if entry[2] < oldest_s:
+                    _fail_one(entry[1], _busy())
                     continue
                 taken.append(entry)
                 room -= 1
@@ -111,7 +149,7 @@ class Batcher:
             return
         try:
             outcomes = await self._store.run(
-                self.partition, [(verb, [operation for operation, _ in taken]) for verb, taken in calls]
+                self.partition, [(verb, [operation for operation, _, _ in taken]) for verb, taken in calls]
             )
         except StoreAwayError as error:
             self._note_failure(error)
@@ -136,7 +174,7 @@ class Batcher:
             self._fail([(verb, taken)], outcome)
         else:
             self.unrecorded.note(outcome)
-            for (_, future), answer in zip(taken, outcome, strict=True):
+            for (_, future, _), answer in zip(taken, outcome, strict=True):
                 if not future.done():
                     future.set_result(answer)
 
@@ -146,9 +184,8 @@ class Batcher:
 
     def _fail(self, calls: list[tuple[str, list[Entry]]], error: Exception) -> None:
         for _, taken in calls:
-            for _, future in taken:
-                if not future.done():
-                    future.set_exception(error)
+            for _, future, _ in taken:
+                _fail_one(future, error)
 
     def _fail_waiting(self) -> None:
         # Who queued behind a call that timed out has waited long enough: the answer is due in a second.
@@ -156,3 +193,8 @@ class Batcher:
             self._fail([("", list(queue))], store_unavailable())
             self._waiting -= len(queue)
             queue.clear()
+
+
+def _fail_one(future: asyncio.Future[Answer], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)

@@ -178,6 +178,10 @@ class Seats:
         """Check that a key opens the client routes of its tenant; raises `Refusal` where it does not."""
         await self._answer("inspect", (caller.tenant, "key", caller.key_hash))
 
+    def waited_s(self) -> float:
+        """Tell how long the oldest operation that waits for the store has waited."""
+        return max(batcher.waited_s for batcher in self._batchers)
+
     def epochs(self) -> tuple[int, ...]:
         """Tell in which epoch each partition answered last."""
         return tuple(batcher.unrecorded.epoch for batcher in self._batchers)

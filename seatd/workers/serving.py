@@ -29,6 +29,7 @@ from seatd.flows.keys_used import KeysUsed
 from seatd.flows.policy import Projector
 from seatd.flows.price_lists import PriceLists
 from seatd.model import Refusal
+from seatd.seats import load
 from seatd.seats.batch import Batcher
 from seatd.seats.news import Subscription
 from seatd.seats.service import OpenEpoch, Seats
@@ -158,6 +159,7 @@ async def serve_clients(
         "channels": channels.look_for_ever,
         "news": news.hear_for_ever,
         "line": seats.line.look_for_ever,
+        "load": lambda: load.look_for_ever(seats.waited_s),
     }
     await keep_going(stack, loops)
     clients = client.make_app(seats, serving.keys, serving.used.add)
