@@ -47,11 +47,11 @@ async def play(
     tasks = [asyncio.create_task(desk.work()) for desk in desks]
     try:
         scene = Scene(house, rng, histories, counts, number)
-        await scene.wait(0.3, 1)
+        await scene.wait(0.4, 1.2)
         await fault.strike(scene)
         scene.note("whole again")
         stuck = set() if fault.linear else await _decided_again(histories, now_us())
-        await scene.wait(0.2, 0.5)
+        await scene.wait(0.3, 1)
         for history in histories:
             history.ending = True
         await asyncio.gather(*tasks)
