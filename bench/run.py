@@ -1,141 +1,146 @@
-"""What one seatd serves, beside a bare handler that only decodes and encodes: `make bench`.
+"""What seatd serves, beside its peers, all in one run: `make bench`.
 
-Prints one table, and writes it with commit and machine to var/bench.json.  How to read it: README.md beside this file.
+Prints one table; writes it with commit and machine to var/bench/bench.json, and charts beside it.  How to read it: README.md
+beside this file.
 """
 
 import argparse
 import asyncio
 import json
-import os
-import platform
-import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
+from bench import figures, report
+from bench.parts import Bench, alone, channel, curves, http, pressure
+from bench.processes import Generator, peer, settle
+from tests import postgres
 
-from bench.server import Server
-
-ROOT = Path(__file__).parents[1]
-CONNECTIONS = 32
-TENANT, USERS = "bench", 256
+PARTS: dict[str, Callable[[Bench], Awaitable[None]]] = {
+    "http": http.run,
+    "script": http.script,
+    "sql": http.sql,
+    "channel": channel.run,
+    "scripts": alone.batches,
+    "sizes": alone.sizes,
+    "tenants": alone.tenants,
+    "memory": alone.memory,
+    "idle": channel.idle,
+    "storm": pressure.storm,
+    "overload": pressure.overload,
+    "ledger": alone.ingest,
+    "curves": curves.run,
+}
+NEED_POSTGRES = {"sql", "ledger", "curves"}
+SECONDS, SECONDS_QUICK = 4.0, 1.5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print, write; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="bench.run", description=__doc__.partition("\n")[0])
-    parser.add_argument("--seconds", type=float, default=4.0, help="for each measurement (%(default)s)")
-    parser.add_argument("--out", type=Path, default=ROOT / "var" / "bench.json", help="(%(default)s)")
-    options = parser.parse_args(arguments)
-    rows = asyncio.run(_measured(options.seconds))
-    report = {"commit": _commit(), "at": datetime.now(UTC).isoformat(timespec="seconds"), **_machine()}
-    report |= {"connections": CONNECTIONS, "seconds": options.seconds, "rows": rows}
-    _print(report)
-    options.out.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(report, indent=2) + "\n")
-    print(f"Written to {options.out}")
-    return 1 if any(row["failed"] for row in rows) else 0
-
-
-async def _measured(seconds: float) -> list[dict[str, Any]]:
-    """Take each measurement, the bare handler before and after ours: what drifts shows in their difference."""
-    rows = [{"what": "bare handler, before", **await _bare(seconds)}]
-    async with Server() as server:
-        key = await server.tenant(TENANT, tariff="team", seats=USERS)
-        for what in ("renew", "cycle"):
-            load = ["--url", server.url, "--what", what, "--seconds", str(seconds)]
-            rows.append({"what": _NAMES[what], **await _load(load, key)})
-    rows.append({"what": "bare handler, after", **await _bare(seconds)})
-    bare = (rows[0]["per_s"] + rows[-1]["per_s"]) / 2
-    for row in rows:
-        row["ratio"] = round(row["per_s"] / bare, 3) if bare else 0
-    return rows
-
-
-_NAMES = {"renew": "renewals", "cycle": "acquire, renew, release"}
-
-
-async def _bare(seconds: float) -> dict[str, Any]:
-    peer = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bench.bare", cwd=ROOT, stdout=asyncio.subprocess.PIPE
-    )
-    try:
-        assert peer.stdout is not None
-        url = (await peer.stdout.readline()).decode().strip()
-        return await _load(["--url", url, "--what", "bare", "--seconds", str(seconds)], "none")
-    finally:
-        peer.terminate()
-        await peer.wait()
-
-
-async def _load(options: list[str], key: str) -> dict[str, Any]:
-    """Run the load generator in a process of its own; gives what it counted."""
-    command = [sys.executable, "-m", "bench.load", "--connections", str(CONNECTIONS), *options]
-    load = await asyncio.create_subprocess_exec(
-        *command, cwd=ROOT, stdout=asyncio.subprocess.PIPE, env={**os.environ, "SEATD_CLIENT_KEY": key}
-    )
-    out, _ = await load.communicate()
-    if load.returncode:
-        raise RuntimeError(f"the load generator ended with {load.returncode}")
-    counted: dict[str, Any] = json.loads(out)
-    return counted
-
-
-def _commit() -> str:
-    """Name the commit, and whether the tree differs from it; `unknown` outside of a clone."""
-    try:
-        asked = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return asked.stdout.strip()
-
-
-def _machine() -> dict[str, Any]:
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [
-            line.partition(":")[2].strip()
-            for line in cpuinfo.read_text().splitlines()
-            if "model name" in line
-        ]
-        model = names[0] if names else model
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    return {
-        "cpu": model,
-        "cpus": os.cpu_count(),
-        "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-        "load_before": round(load, 2),
+    """Measure, print, write; returns the exit status: 1 where an answer was not what it should be."""
+    options = _parser().parse_args(arguments)
+    wanted = options.only or list(PARTS)
+    about = {
+        "commit": report.commit(),
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        **report.machine(),
     }
+    core = settle()
+    seconds = options.seconds or (SECONDS_QUICK if options.quick else SECONDS)
+    bench = Bench(seconds, options.quick, Generator(core))
+    about |= {"seconds": bench.seconds, "quick": options.quick, "generator_cpu": core}
+    with _durable_postgres(wanted=not NEED_POSTGRES.isdisjoint(wanted)) as bench.postgres:
+        missing = asyncio.run(_measured(bench, wanted, options.minutes))
+    rows = figures.figures(bench.found)
+    wrong = [*missing, *report.failures(bench.found)]
+    title = f"{about['commit']}, {about['cpu']} x {about['cpus']}, Python {about['python']}, load {about['load_before']}"
+    report.draw(title, rows)
+    folder: Path = options.out
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for each in bench.left_out:
+        print(f"Left out: {each}")
+    whole = {
+        **about,
+        "left_out": bench.left_out,
+        "figures": [row.view() for row in rows],
+        "wrong": wrong,
+        "found": bench.found,
+    }
+    (folder / "bench.json").write_text(json.dumps(whole, indent=2) + "\n")
+    files = [folder / "bench.json", *_charts(bench.found, title, folder)]
+    print("Written: " + ", ".join(str(file) for file in files))
+    for each in wrong:
+        print(f"WRONG: {each}")
+    return 1 if wrong else 0
 
 
-def _print(report: dict[str, Any]) -> None:
-    console = Console(highlight=False, markup=False, emoji=False)
-    title = f"{report['commit']}, {report['cpu']} x {report['cpus']}, Python {report['python']}, load {report['load_before']}"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("", "req/s", "ratio", "p50 ms", "p99 ms", "failed"):
-        table.add_column(column, justify="right" if column else "left", no_wrap=True)
-    for row in report["rows"]:
-        cells = (
-            f"{row['per_s']:,.0f}",
-            f"{row['ratio']:.2f}",
-            f"{row['p50_ms']:.2f}",
-            f"{row['p99_ms']:.2f}",
-        )
-        table.add_row(row["what"], *cells, str(row["failed"]))
-    console.print(table)
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="bench.run", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--quick", action="store_true", help="shorter and smaller: a look, not a measurement")
+    parser.add_argument(
+        "--seconds", type=float, help=f"for each measurement ({SECONDS}, quick {SECONDS_QUICK})"
+    )
+    parser.add_argument("--minutes", type=float, default=12, help="for all together (%(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=report.ROOT / "var" / "bench", help="folder (%(default)s)"
+    )
+    return parser
+
+
+@contextmanager
+def _durable_postgres(*, wanted: bool) -> Iterator[postgres.PostgresServer | None]:
+    """Start PostgreSQL as it is by itself, but for where it listens; None where nobody wants it, or its binaries are missing."""
+    if not wanted:
+        yield None
+        return
+    kept = ("listen_addresses", "max_connections")
+    for name in [*postgres.OPTIONS]:
+        if name not in kept:  # what the tests spare, a measurement must not
+            del postgres.OPTIONS[name]
+    try:
+        server = postgres.PostgresServer()
+    except FileNotFoundError as error:
+        print(f"Without PostgreSQL: {error}")
+        yield None
+        return
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+async def _measured(bench: Bench, wanted: Sequence[str], minutes: float) -> list[str]:
+    """Take each part in turn, for so many minutes in all; gives those that failed, and why: the others stand."""
+    failed = []
+    until_s = asyncio.get_running_loop().time() + minutes * 60
+    async with peer("bare") as bench.bare:
+        for name, part in PARTS.items():
+            if name not in wanted:
+                continue
+            began_s = time.monotonic()
+            print(f"{name} ...", end=" ", flush=True)
+            try:
+                async with asyncio.timeout_at(until_s):
+                    await part(bench)
+            except TimeoutError:
+                bench.left_out.append(f"{name}: out of time")
+            except Exception as error:  # noqa: BLE001 - one part's trouble is not the others'
+                failed.append(f"{name}: {type(error).__name__}: {error}")
+            print(f"{time.monotonic() - began_s:.0f} s", flush=True)
+    return failed
+
+
+def _charts(found: dict[str, Any], title: str, folder: Path) -> list[Path]:
+    if "curves" not in found:
+        return []
+    from bench import charts  # noqa: PLC0415 - needs matplotlib
+
+    return charts.draw(found["curves"], title, folder)
 
 
 if __name__ == "__main__":

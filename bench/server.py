@@ -25,7 +25,8 @@ class AwayError(Exception):
 class Server:
     """`seatd serve` in a folder of its own; use with `async with`, kill and start it in between."""
 
-    def __init__(self) -> None:
+    def __init__(self, *options: str) -> None:
+        self._options = options
         self.folder = Path(tempfile.mkdtemp(prefix="seatd-bench-"))
         self.url = ""
         self.internal_url = ""
@@ -61,7 +62,11 @@ class Server:
         """Start, and wait until it serves; on the same ports as before."""
         command = [sys.executable, "-m", "seatd", "serve", "--data", str(self.folder / "data")]
         command += ["--listen", self.url.removeprefix("http://") or "127.0.0.1:0"]
-        command += ["--internal-listen", self.internal_url.removeprefix("http://") or "127.0.0.1:0"]
+        command += [
+            "--internal-listen",
+            self.internal_url.removeprefix("http://") or "127.0.0.1:0",
+            *self._options,
+        ]
         began = self._log.stat().st_size if self._log.exists() else 0
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: ASYNC220 - forks once
