@@ -58,7 +58,7 @@ async def play(
     finally:
         for task in tasks:
             task.cancel()
-    judged = [await _judge(house, history, written_s) for history in histories]
+    judged = await asyncio.gather(*(_judge(house, history, written_s) for history in histories))
     for one in judged:
         if fault.linear and not order.explains(one.history):
             one.found.append(Violation("linearizability", 0, "no order explains the answers"))

@@ -26,7 +26,7 @@ async def test_a_wrong_seatd_loses_events(tmp_path: Path, mutate: Callable[[Path
     wrong = replace(right, plan=run_wrongly(right.plan, tmp_path, mutate))
     async with House(wrong.plan, random.Random(1)) as house:
         for number in range(2, 2 + EPISODES):
-            judged = await play(house, wrong, 1, number, Counter(), written_s=5)
+            judged = await play(house, wrong, 1, number, Counter(), written_s=3)
             invariants = {violation.invariant for one in judged for violation in one.found}
             if "events lost" in invariants:
                 return
