@@ -160,8 +160,8 @@ class SeatMachine(RuleBasedStateMachine):
         self.world.advance(self.world.now + later)
         self.look_at_the_line(tenant, [*USERS])
 
-    @rule(tenant=tenants, user=users, ticket=tickets, others=st.booleans())
-    def come_back_to_the_line(self, tenant: str, user: str, ticket: str, others: bool) -> None:
+    @rule(tenant=tenants, user=users, ticket=tickets, others=st.booleans(), anew=st.booleans())
+    def come_back_to_the_line(self, tenant: str, user: str, ticket: str, others: bool, anew: bool) -> None:
         for _ in range(2):
             self.all_stand_in_line(tenant, 0, 1)
             self.leave_the_line(tenant, user)
@@ -169,7 +169,9 @@ class SeatMachine(RuleBasedStateMachine):
                 for other in USERS:
                     if other != user:
                         self.stand_in_line(tenant, other, 1, "none")
-            self.stand_in_line(tenant, user, 1, ticket)
+            if anew:
+                self.stand_in_line(tenant, user, 1, "none")
+            self.stand_in_line(tenant, user, 1, "oldest" if anew else ticket)
 
     @rule(index=st.integers(0, 6), altered=st.booleans())
     def repeat_an_acquire(self, index: int, altered: bool) -> None:
@@ -277,6 +279,13 @@ class SeatMachine(RuleBasedStateMachine):
         self.change_policy(tenant, change)
         newest = [self._newest(tenant, user) for user in USERS]
         self._run([("renew", [self._renewal(tenant, index) for index in newest])])
+
+    @rule(tenant=tenants, user=users, names=st.sampled_from((("agent",), ("service",), ())))
+    def unname_who_works(self, tenant: str, user: str, names: tuple[str, ...]) -> None:
+        self.acquire_simply(tenant, user, "pc1", "", 0)
+        policy = self._changed(tenant, [("bindings", (user, names))])
+        self._project([replace(policy, version=policy.version + 1)])
+        self.renew_the_newest(tenant, user)
 
     @rule(
         tenant=tenants, both=st.tuples(changes, changes), versions=st.sampled_from(((1, 2), (2, 1), (0, 1)))

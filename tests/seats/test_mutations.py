@@ -7,6 +7,7 @@ from tests.seats.conftest import machine_settings
 from tests.seats.machine import SeatMachine
 from tests.seats.mutations import MUTATIONS, Mutation, put_in_place
 from tests.seats.mutations.line import LINE
+from tests.seats.scenarios import play
 
 EXAMPLES = 400  # most are caught within twenty
 
@@ -16,4 +17,9 @@ def test_is_caught(mutation: Mutation, machine: type[SeatMachine], monkeypatch: 
     put_in_place(monkeypatch, mutation)
     # An AssertionError is a difference that was seen; a script that cannot run would be a StoreAwayError.
     with pytest.raises(AssertionError):
-        run_state_machine_as_test(machine, settings=machine_settings(EXAMPLES, shrink=False))
+        _look_everywhere(machine)
+
+
+def _look_everywhere(machine: type[SeatMachine]) -> None:
+    play(machine)
+    run_state_machine_as_test(machine, settings=machine_settings(EXAMPLES, shrink=False))
