@@ -150,6 +150,7 @@ def _state(item: dict[str, Any]) -> str:
 
 def _draw(out: Output, body: dict[str, Any]) -> None:
     in_use = "?" if body["in_use"] is None else body["in_use"]
+    waiting = f", {body['waiting']} wait" if body["waiting"] else ""
     out.facts(
         [
             ("tenant", body["tenant"]),
@@ -157,7 +158,7 @@ def _draw(out: Output, body: dict[str, Any]) -> None:
             ("customer", body["customer"]),
             ("tariff", f"{body['tariff'] or 'none'} since {instant(body['tariff_since_ms'])}"),
             ("state", _state(body)),
-            ("in use", f"{in_use} of {body['capacity']} seats"),
+            ("in use", f"{in_use} of {body['capacity']} seats{waiting}"),
             ("named", f"{body['bindings']} bindings"),
             ("lease ttl", f"{body['lease_ttl_ms']} ms"),
             ("labels", ", ".join(f"{name}={text}" for name, text in sorted(body["labels"].items()))),
