@@ -8,6 +8,7 @@ in which something was found are written to `--out`.
 import argparse
 import asyncio
 import random
+import signal
 import sys
 import time
 import traceback
@@ -30,6 +31,7 @@ LOT = 10
 SHORT_LOT = 4
 """Episodes that one house lives through, before it is taken down and another is built."""
 TELL_EVERY_S = 10.0
+STOPPED = 130
 TRIES = 2
 """An episode whose processes do not start, say, is played once more before the run counts as broken."""
 
@@ -127,6 +129,9 @@ async def tell(run: Run) -> None:
 
 async def everything(options: argparse.Namespace, outcome: Outcome) -> None:
     """Play what was asked for."""
+    this = asyncio.current_task()
+    assert this
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)  # houses are taken down
     run = Run(
         outcome, options.houses, time.monotonic() + options.minutes * 60, 1 if options.short else TENANTS
     )
@@ -170,8 +175,12 @@ def main() -> int:
     """Run the program."""
     options = arguments()
     outcome = Outcome(options.seed, options.out)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(everything(options, outcome))
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(everything(options, outcome))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        print(outcome.text())
+        return STOPPED
     print(outcome.as_json() if options.json else outcome.text())
     if options.fault or options.short:
         return 1 if outcome.found else 0
