@@ -4,7 +4,8 @@ Handlers never touch the store.  They hand an operation to a batcher and await i
 call is in flight the next batch gathers, without a timer.  Renewals and releases go ahead of acquires.
 Only the flusher touches the connection, so a cancelled handler cannot corrupt it.
 
-Queues are bounded by age: nobody is served who has given up.  Acquires are refused long before renewals, releases never.
+Queues are bounded by age: nobody is served who has given up.  Acquires are refused long before renewals, releases never;
+how many of them may wait follows how long they had to, so that most who are refused are refused at once, which is cheap.
 """
 
 import asyncio
@@ -25,6 +26,7 @@ QUEUE_MAX: Final = 20_000
 RETRY_AFTER_MS: Final = 1_000
 AGE_MAX_S: Final = {"acquire": 0.5, "renew": 5.0}
 """How long an operation may have waited when its turn comes; others as long as they must."""
+ACQUIRES_MIN: Final = 2 * BATCH_MAX
 
 Entry = tuple[Operation, asyncio.Future[Answer], float]
 
@@ -48,6 +50,7 @@ class Batcher:
         self.unrecorded = Unrecorded()
         self._queues: dict[str, deque[Entry]] = {verb: deque() for verb in ORDER}
         self._waiting = 0
+        self._acquires_max = QUEUE_MAX
         self._wake = asyncio.Event()
         self._flusher: asyncio.Task[None] | None = None
         self._closing = False
@@ -85,13 +88,29 @@ class Batcher:
         now_s = loop.time()
         if self._waiting >= QUEUE_MAX:
             self._make_room(verb)
-        elif verb == "acquire" and self._age_s(verb, now_s) > AGE_MAX_S[verb]:
-            raise _busy()  # those before it will not be served either
+        elif verb == "acquire":
+            self.check_room()
         future: asyncio.Future[Answer] = loop.create_future()
         self._queues[verb].append((operation, future, now_s))
         self._waiting += 1
         self._wake.set()
         return future
+
+    def check_room(self) -> None:
+        """Raise `Refusal` `busy` where an acquire would wait too long: those before it will not all be served either."""
+        queue = self._queues["acquire"]
+        if queue and (
+            len(queue) >= self._acquires_max
+            or asyncio.get_running_loop().time() - queue[0][2] > AGE_MAX_S["acquire"]
+        ):
+            raise _busy()
+
+    def _follow(self, waited_s: float) -> None:
+        """Let fewer acquires wait where they wait long, and more again where they do not."""
+        if waited_s > AGE_MAX_S["acquire"] / 2:
+            self._acquires_max = max(self._acquires_max * 3 // 4, ACQUIRES_MIN)
+        elif self._acquires_max < QUEUE_MAX:
+            self._acquires_max += BATCH_MAX // 4
 
     def _make_room(self, verb: str) -> None:
         """Refuse an acquire for whatever else comes; raises `Refusal` where there is none to refuse."""
@@ -141,6 +160,8 @@ class Batcher:
                 room -= 1
             if taken:
                 calls.append((verb, taken))
+                if verb == "acquire":
+                    self._follow(now_s - taken[0][2])
         return calls
 
     async def _flush_once(self) -> None:

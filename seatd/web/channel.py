@@ -46,6 +46,10 @@ SLOW_S: Final = 10.0
 RATE_A_S: Final = 50_000
 RATE_WINDOW_S: Final = 0.1
 PAUSE_S: Final = 0.02
+TURN_MAX: Final = 32
+"""Messages that a socket may have taken before others have their turn."""
+BUSY_PAUSE_S: Final = (0.05, 1.0)
+"""How long a socket is not read from after it was told to come later: at first, and at most if it goes on asking."""
 CLOSE_S: Final = 2.0
 """How long the other end may take to answer a close."""
 
@@ -70,6 +74,8 @@ class Channel:
         self._tasks: set[asyncio.Task[None]] = set()
         self._window = (0.0, 0)
         self._ended: tuple[int, str] | None = None
+        self._quiet_until_s = 0.0
+        self._quiet_s = BUSY_PAUSE_S[0]
 
     # -- reading ----------------------------------------------------------------------------------
 
@@ -77,9 +83,13 @@ class Channel:
         """Serve until either end closes."""
         self._channels.enter(self)
         try:
+            taken = 0
             while await self._one():
+                taken += 1
                 if self._crowded():
                     await self._room()
+                elif taken % TURN_MAX == 0:
+                    await asyncio.sleep(0)
         finally:
             self._channels.leave(self)
             for task in [*self._waiting.values()]:
@@ -126,6 +136,8 @@ class Channel:
             self._window = (self.heard_s, 0)
         elif taken > RATE_A_S * RATE_WINDOW_S:
             return True
+        if self.heard_s < self._quiet_until_s:
+            return True
         return self._under_way >= UNDER_WAY_MAX or self._transport.get_write_buffer_size() > UNSENT_MAX // 4
 
     async def _room(self) -> None:
@@ -169,11 +181,21 @@ class Channel:
     def _answer(self, op: str, frame_id: int | str, ok: Any, began_s: float) -> None:
         self.send(frames.answer(frame_id, ok))
         count_answer(op, "ok", began_s)
+        self._quiet_s = BUSY_PAUSE_S[0]
 
     def _refuse(self, op: str, frame_id: int | str, refusal: Refusal, began_s: float) -> None:
         self.send(frames.refusal(frame_id, refusal))
         count_answer(op, refusal.code, began_s)
         self._check_key(refusal.code)
+        if refusal.code == "busy":
+            self._quieten()
+
+    def _quieten(self) -> None:
+        """Read no more for a while: who is told to come later and goes on asking costs as much as who is served."""
+        now_s = time.monotonic()
+        if now_s >= self._quiet_until_s:
+            self._quiet_until_s = now_s + self._quiet_s
+            self._quiet_s = min(2 * self._quiet_s, BUSY_PAUSE_S[1])
 
     def _check_key(self, code: str) -> None:
         if code in ("unauthorized", "forbidden"):
@@ -252,6 +274,11 @@ class Channel:
     def _acquire(self, frame: AcquireFrame) -> None:
         began_s = time.perf_counter()
         if not frame.wait_ms:
+            try:
+                self._seats.check_room(self.caller.tenant)
+            except Refusal as busy:
+                self._refuse("acquire", frame.id, busy, began_s)
+                return
             self._count(1)
             self._begin(self._acquired(frame, began_s)).add_done_callback(self._one_less)
         elif frame.id in self._waiting:

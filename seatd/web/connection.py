@@ -23,6 +23,8 @@ from seatd.web.renewals import INTERNAL, Renewals
 
 HELD_MAX: Final = 64 * 1024
 FINISH_S: Final = 2.0
+BUSY_PAUSE_S: Final = 0.05
+"""How long a connection is not served after it was told to come later: whoever minds that is away for longer."""
 
 
 class ClientConnection(Connection):
@@ -144,19 +146,26 @@ class ClientConnection(Connection):
         count_answer(op, "ok", began_s)
 
     def _refuse(self, op: str, head: express.Head, began_s: float, refusal: Refusal) -> None:
-        self._write(express.refused(refusal, msgpack=head.msgpack))
+        self._write(express.refused(refusal, msgpack=head.msgpack), quiet=refusal.code == "busy")
         count_answer(op, refusal.code, began_s)
 
-    def _write(self, raw: bytes) -> None:
-        """Write an answer, and go on with what came meanwhile."""
-        self._busy = False
+    def _write(self, raw: bytes, *, quiet: bool = False) -> None:
+        """Write an answer, and go on with what came meanwhile; `quiet`: after a pause."""
         self._work = None
         transport = self.transport
         if transport is None:
+            self._busy = False
             return
         transport.write(raw)
         # The library closes a connection that it has not heard of for so long.
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        if quiet:
+            self._loop.call_later(BUSY_PAUSE_S, self._go_on)
+        else:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        self._busy = False
         if self._held:
             held, self._held = b"".join(self._held), []
             self.data_received(held)
