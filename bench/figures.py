@@ -148,6 +148,15 @@ def _store(found: Found) -> Iterator[Figure]:
             yield _most(what, largest["cpu_us"] / least["cpu_us"], 1.5, of)
 
 
+def _many(found: Found) -> Iterator[Figure]:
+    if "many" in found:
+        few, many = found["many"]
+        us, first_us = (sum(row["cpu_us"].values()) for row in (many, few))
+        parts = " + ".join(f"{us:.0f} {who}" for who, us in many["cpu_us"].items())
+        what = f"CPU a renewal over HTTP, {many['tenants']:,} tenants / one"
+        yield _most(what, us / first_us, 1.5, f"{parts} / {first_us:.0f} us")
+
+
 def _memory(found: Found) -> Iterator[Figure]:
     if "memory" in found:
         row = found["memory"]
@@ -187,6 +196,7 @@ FAMILIES: tuple[Callable[[Found], Iterator[Figure]], ...] = (
     _peers,
     _channel,
     _store,
+    _many,
     _memory,
     _pressure,
     _ledger,

@@ -27,7 +27,9 @@ from bench.websocket import ChannelConnection
 from bench.workloads import Arriving, Cycling, Desk, Mixed, Renewing, Workload, desks
 
 WARM_UP = 0.25  # of the time, before anything is counted
-CONNECT_AT_ONCE = 100
+CONNECT_AT_ONCE, CONNECT_TRIES, CONNECT_PAUSE_S = 100, 5, 1.0
+SEAT_TRIES, SEAT_PAUSE_S = 50, 0.2
+PASSING = ("busy", "store_unavailable")
 GATEWAY_LEASES = 256
 PULSE_S = 0.01
 
@@ -40,11 +42,19 @@ async def _connect(plan: dict[str, Any]) -> list[list[Any]]:
     turn = asyncio.Semaphore(CONNECT_AT_ONCE)
 
     async def one(key: str) -> Any:
-        async with turn:
-            made = await loop.create_connection(lambda: kind(url.netloc, key), url.hostname, url.port)
-            if isinstance(made[1], ChannelConnection):
-                await made[1].opened
-            return made[1]
+        for tries_left in reversed(range(CONNECT_TRIES)):
+            async with turn:
+                _, made = await loop.create_connection(lambda: kind(url.netloc, key), url.hostname, url.port)
+                try:
+                    if isinstance(made, ChannelConnection):
+                        await made.opened
+                except ConnectionError:  # a busy server asks to come back
+                    if not tries_left:
+                        raise
+                else:
+                    return made
+            await asyncio.sleep(CONNECT_PAUSE_S)
+        return None
 
     keys = plan["keys"]
     each = max(plan["connections"] // len(keys), 1)
@@ -60,16 +70,22 @@ async def _seat(connections: list[list[Any]], sitting: list[Desk]) -> None:
     left = len(sitting)
     done = asyncio.get_running_loop().create_future()
 
-    def told(_: str, code: str) -> None:
-        nonlocal left
-        left -= 1
-        if code != "ok" and not done.done():
-            done.set_exception(RuntimeError(f"a seat could not be taken: {code}"))
-        elif not left and not done.done():
-            done.set_result(None)
+    def seat(desk: Desk, tries_left: int) -> None:
+        def told(_: str, code: str) -> None:
+            nonlocal left
+            if code in PASSING and tries_left:
+                asyncio.get_running_loop().call_later(SEAT_PAUSE_S, seat, desk, tries_left - 1)
+                return
+            left -= 1
+            if code != "ok" and not done.done():
+                done.set_exception(RuntimeError(f"a seat could not be taken: {code}"))
+            elif not left and not done.done():
+                done.set_result(None)
+
+        pool.use(desk.tenant, lambda connection: desk.acquire(connection, told))
 
     for desk in sitting:
-        pool.use(desk.tenant, lambda connection, desk=desk: desk.acquire(connection, told))  # type: ignore[misc]
+        seat(desk, SEAT_TRIES)
     await done
 
 

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
-from seatd.model import KeyGrant, Policy, Scope, Tariff
+from seatd.model import KeyGrant, Policy, Refusal, Scope, Tariff
 from seatd.seats.batch import Batcher
 from seatd.seats.layout import Operation
 from seatd.seats.model import Acquire, Caller, Lease
@@ -20,8 +20,9 @@ from seatd.seats.store import Answer, Store, StoreOptions, connect
 KEY = hashlib.sha256(b"bench").hexdigest()
 RING = Keyring.of("bench", {"bench": b"b" * 32})
 TTL_MS = 3_600_000
-AT_ONCE = 2_048
+AT_ONCE = 256
 BATCH = 256
+TRIES = 50
 
 
 def policy(tenant: str, cap: int) -> Policy:
@@ -41,11 +42,11 @@ class NotingBatcher(Batcher):
         self.noted, self.operations = verb, []
         return self.operations
 
-    async def submit(self, verb: str, operation: Operation) -> Answer:
+    def offer(self, verb: str, operation: Operation) -> asyncio.Future[Answer]:
         """Send an operation, and note it."""
         if verb == self.noted:
             self.operations.append(operation)
-        return await super().submit(verb, operation)
+        return super().offer(verb, operation)
 
 
 class Plane:
@@ -68,9 +69,19 @@ class Plane:
         found: list[Lease] = []
         for first in range(0, len(wanted), AT_ONCE):
             lot = wanted[first : first + AT_ONCE]
-            found += await asyncio.gather(*(self.seats.acquire(*each) for each in lot))
+            found += await asyncio.gather(*(self._seated(*each) for each in lot))
             self.batcher.unrecorded = type(self.batcher.unrecorded)()  # nobody records here
         return found
+
+    async def _seated(self, caller: Caller, wanted: Acquire) -> Lease:
+        for _ in range(TRIES):
+            try:
+                return await self.seats.acquire(caller, wanted)
+            except Refusal as refusal:
+                if refusal.code != "busy":
+                    raise
+                await asyncio.sleep(0.2)
+        raise TimeoutError("the store is too busy to seat anybody")
 
     async def fill(self, tenant: str, first: int, count: int) -> None:
         """Seat so many more users of a tenant, from a number on, by the operation that the service makes for one."""

@@ -28,6 +28,7 @@ PARTS: dict[str, Callable[[Bench], Awaitable[None]]] = {
     "scripts": alone.batches,
     "sizes": alone.sizes,
     "tenants": alone.tenants,
+    "many": http.tenants,
     "memory": alone.memory,
     "idle": channel.idle,
     "storm": pressure.storm,

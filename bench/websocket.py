@@ -29,6 +29,7 @@ class ChannelConnection(asyncio.Protocol):
         self._buffer = bytearray()
         self._under_way: dict[int, Answered] = {}
         self._next = 0
+        self._refused = False
         self.pushes = 0
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.transport: asyncio.Transport | None = None
@@ -94,13 +95,16 @@ class ChannelConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what came: the end of the handshake, then frames, whole or in pieces."""
+        if self._refused:
+            return
         self._buffer += data
         if not self.opened.done():
             end = self._buffer.find(b"\r\n\r\n")
             if end < 0:
                 return
             if not self._buffer.startswith(b"HTTP/1.1 101"):
-                self.opened.set_exception(ConnectionError(bytes(self._buffer[:300]).decode(errors="replace")))
+                self._refused = True
+                self.opened.set_exception(ConnectionError(bytes(self._buffer[:400]).decode(errors="replace")))
                 return
             del self._buffer[: end + 4]
             self.opened.set_result(None)

@@ -1,11 +1,16 @@
 """seatd over HTTP beside the bare handler: capacity, a lone renewal, half the load; before and after, for the drift."""
 
+import asyncio
+from typing import Any
+
 from bench.parts import DESKS, IN_USE, TENANT, Bench
 from bench.processes import peer
 from bench.server import Server
 from bench.stores import StoreProcess
 
 SEATS = 1_000_000
+TENANTS = 1_000
+MADE_AT_ONCE = 20
 
 
 async def run(bench: Bench) -> None:
@@ -33,6 +38,23 @@ async def run(bench: Bench) -> None:
     bare["renew_after"] = await bench.renewals(bench.bare)
     bare["cycle_after"] = await bench.cycles(bench.bare)
     bench.found["http"] = {"bare": bare, "seatd": ours}
+
+
+async def tenants(bench: Bench) -> None:
+    """Renew over as many connections, of one tenant and of many."""
+    found = []
+    for count in (1, TENANTS // 10 if bench.quick else TENANTS):
+        async with Server() as server:
+            names = [f"t{number:04}" for number in range(count)]
+            keys: list[str] = []
+            for first in range(0, count, MADE_AT_ONCE):
+                lot = names[first : first + MADE_AT_ONCE]
+                keys += await asyncio.gather(
+                    *(server.tenant(name, tariff="team", seats=SEATS) for name in lot)
+                )
+            plan: dict[str, Any] = {"work": "renew", "connections": TENANTS, "desks": 2 * TENANTS}
+            found.append({"tenants": count, **await bench.load(server, keys=keys, **plan)})
+    bench.found["many"] = found
 
 
 async def script(bench: Bench) -> None:
