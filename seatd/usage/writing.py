@@ -123,7 +123,7 @@ class Writer:
         chained = [("denied", tenant, person, reason, at_ms) for tenant, person, reason, _, at_ms in rows]
         self._head = await chain.append(self._connection, self._partition, self._head, chained)
         names = ("tenant", "person", "reason", "minute_ms", "at_ms")
-        open_rows, frozen_rows = _parted(rows, 4, self.frozen)
+        open_rows, frozen_rows = _parted(rows, 3, self.frozen)
         await insert_many(self._connection, denials, names, open_rows, _DENIAL_CONFLICT)
         await insert_many(self._connection, denials, names, frozen_rows, "ON CONFLICT DO NOTHING")
 
@@ -155,12 +155,12 @@ def _columns(known: Known) -> tuple[Any, ...]:
 def _parted(
     rows: list[tuple[Any, ...]], at: int, frozen: tuple[Frozen, ...]
 ) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
-    """Part rows by whether the instant in column `at` lies in a frozen month: first those that do not."""
+    """Part rows by whether the minute that begins in column `at` reaches into a frozen month: first those that do not."""
     if not frozen:
         return rows, []
     parts: tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]] = ([], [])
     for row in rows:
-        parts[any(month.start_ms <= row[at] < month.end_ms for month in frozen)].append(row)
+        parts[any(month.start_ms - MINUTE_MS < row[at] < month.end_ms for month in frozen)].append(row)
     return parts
 
 
