@@ -6,12 +6,15 @@ import sys
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.util import CommandError
 from sqlalchemy import Connection, inspect, text
 
 from seatd.database import migrations
 from seatd.database.engine import make_engine, reading, writing
 from seatd.database.schema import metadata
+from seatd.usage import chain
+from seatd.usage.ledger import links_of
 
 
 def described(connection: Connection) -> dict[str, object]:
@@ -124,4 +127,30 @@ async def test_a_migration_waits_for_who_is_writing(empty_database_url: str) -> 
         waiting = asyncio.create_task(migrations.upgrade(empty_database_url))
         await asyncio.sleep(0.5)
     assert await waiting == migrations.newest()
+    await engine.dispose()
+
+
+async def test_leases_of_before_the_chain_begin_it(empty_database_url: str) -> None:
+    engine = make_engine(empty_database_url)
+    async with writing(engine) as connection:
+        await connection.run_sync(lambda sync: command.upgrade(migrations._config(sync), "0002"))
+        for partition, lease, started_ms in ((0, "b", "7"), (0, "a", "9"), (1, "c", "NULL")):
+            await connection.execute(
+                text(
+                    "INSERT INTO ledger_leases (tenant, lease, partition, person, tariff, started_ms, ended_ms, labels)"
+                    f" VALUES ('t', '{lease}', {partition}, 'p', 'team', {started_ms}, 12, '{{}}')"
+                )
+            )
+    await migrations.upgrade(empty_database_url)
+    async with reading(engine) as connection:
+        heads = await chain.heads(connection)
+        assert {partition: head.pos for partition, head in heads.items()} == {0: 2, 1: 1}
+        for partition, head in heads.items():
+            assert await chain.first_broken(connection, partition, chain.Head(), head) is None
+        links = await links_of(connection, "t", 0, 99)
+    assert [link.row for link in links] == [
+        '["lease","t","b","p","team",7,12,null]',
+        '["lease","t","a","p","team",9,12,null]',
+        '["lease","t","c","p","team",null,12,null]',
+    ]
     await engine.dispose()

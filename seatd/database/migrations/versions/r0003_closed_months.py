@@ -4,6 +4,8 @@ A month is frozen from the row in `months` on.  What lies in it is neither chang
 beyond its end may still end there.  The same conditions hold on both databases, only their wrapping differs.
 """
 
+import json
+from hashlib import sha256
 from typing import Final
 
 import sqlalchemy as sa
@@ -37,9 +39,38 @@ _ALWAYS: Final = "1 = 1"
 def upgrade() -> None:
     """Make the tables of closed months, then the triggers."""
     _tables()
+    _chain_what_stands()
     for table, event, when in _refusals():
         _refuse(table, event, when)
     _note_late_meters()
+
+
+def _chain_what_stands() -> None:
+    """Begin each partition's chain with the leases that were recorded before there was one."""
+    connection = op.get_bind()
+    query = (
+        "SELECT partition, tenant, lease, person, tariff, started_ms, ended_ms, end_reason"
+        " FROM ledger_leases ORDER BY partition, COALESCE(started_ms, ended_ms, 0), tenant, lease"
+    )
+    heads: dict[int, tuple[int, str]] = {}
+    for partition, *values in connection.execute(sa.text(query)).all():
+        before, prev = heads.get(partition, (0, "0" * 64))
+        pos = before + 1
+        row = json.dumps(["lease", *values], separators=(",", ":"))
+        hashed = sha256(f"{prev}:{partition}:{pos}:{row}".encode()).hexdigest()
+        heads[partition] = (pos, hashed)
+        given = {"partition": partition, "pos": pos, "row": row, "hash": hashed}
+        connection.execute(sa.text(_LINK), given)
+        connection.execute(sa.text(_PLACE), {"pos": pos, "tenant": values[0], "lease": values[1]})
+    for partition, (pos, hashed) in heads.items():
+        connection.execute(sa.text(_HEAD), {"partition": partition, "pos": pos, "hash": hashed})
+
+
+_LINK: Final = (
+    'INSERT INTO usage_chain ("partition", "pos", "row", "hash") VALUES (:partition, :pos, :row, :hash)'
+)
+_PLACE: Final = "UPDATE ledger_leases SET pos = :pos WHERE tenant = :tenant AND lease = :lease"
+_HEAD: Final = 'INSERT INTO chain_heads ("partition", "pos", "hash") VALUES (:partition, :pos, :hash)'
 
 
 def _refusals() -> list[tuple[str, str, str]]:
