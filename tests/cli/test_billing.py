@@ -120,3 +120,45 @@ def test_questions_about_a_month(server: SeatdProcess, tmp_path: Path) -> None:
     assert "117.00 EUR  39.00 EUR" in " ".join(supposed.stdout.split()).replace("EUR ", "EUR  ")
     assert run(server, "what-if", period, "--quantity", "team").exit_code == 2
     assert run(server, "what-if", period, "--price-list", str(tmp_path / "none")).exit_code == 2
+
+
+def test_a_month_is_closed_exported_and_verified(server: SeatdProcess, tmp_path: Path) -> None:
+    run(server, "prices", "add", str(PRICES))
+    server.tenant("closing")
+    at_ms = 1_773_000_000_000  # in March 2026
+    delivered = {"product": "support_basic", "quantity": "2.5", "id": "T-1", "at_ms": at_ms}
+    assert server.admin("POST", "/v1/tenants/closing/meter", delivered).status in (200, 201)
+
+    early = run(server, "close", _period(server.admin("GET", "/v1/audit?limit=1").body["items"][0]["at_ms"]))
+    assert (early.exit_code, early.stdout) == (1, "")
+    assert early.stderr.endswith(" on. (not_over)\n")
+    unclosed = run(server, "export", "2026-03", "--file", "history.jsonl")
+    assert (unclosed.exit_code, unclosed.stdout) == (1, "")
+
+    closed = run(server, "close", "2026-03")
+    assert closed.exit_code == 0, closed.output
+    assert closed.stdout.startswith("2026-03 is closed: net 225.00 EUR, 1 tenants; signed by ")
+    kid = json.loads(run(server, "close", "2026-03", "--json").stdout)["kid"]
+    again = {**delivered, "id": "T-2"}
+    assert server.admin("POST", "/v1/tenants/closing/meter", again).status in (200, 201)
+    assert run(server, "export", "2026-03").stdout.count("2.5,90.00,225.00") == 1
+    assert '"status": "closed"' in run(server, "preview", "2026-03", "--json").stdout
+    shown = run(server, "preview", "2026-03")
+    assert (shown.exit_code, "225.00" in shown.stdout) == (0, True), shown.output
+    run(server, "close", "2026-04")
+    corrected = run(server, "export", "2026-04", "--file", "corrections.csv").stdout.splitlines()
+    assert [row.split(",")[9] for row in corrected[1:]] == ["-225.00", "450.00"]
+
+    bundle = tmp_path / "closing.tar.gz"
+    assert run(server, "export", "2026-03", "--evidence", "closing", "-o", str(bundle)).exit_code == 0
+    for options, status in (((), 0), (("--kid", kid), 0), (("--kid", "another"), 1)):
+        verified = CliRunner().invoke(main, ["billing", "verify", str(bundle), *options])
+        assert verified.exit_code == status, verified.output
+    raw = bytearray(bundle.read_bytes())
+    raw[len(raw) // 3] ^= 1
+    bundle.write_bytes(raw)
+    assert CliRunner().invoke(main, ["billing", "verify", str(bundle)]).exit_code == 1
+    missing = CliRunner().invoke(main, ["billing", "verify", str(tmp_path / "none")])
+    assert (missing.exit_code, missing.stdout) == (2, "")
+    both = run(server, "export", "2026-03", "--file", "usage.csv", "--evidence", "closing")
+    assert both.exit_code == 2
