@@ -232,6 +232,7 @@ BOUNDED = {
     "outcome": {*telemetry.OUTCOMES},
     "kind": {*telemetry.KINDS},
     "read": {*telemetry.READS},
+    "push": {*telemetry.PUSH_KINDS},
 }
 
 
