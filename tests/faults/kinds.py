@@ -158,7 +158,8 @@ async def kill_recorder(scene: Scene) -> None:
     """Seatd dies between two steps of its recorder."""
     seatd = scene.house.seatd
     note = Path(seatd.environ["DIES_AT"])
-    note.write_text(str(scene.number % RECORDER_STEPS + 1))
+    # Each step once in a whole run, and one between the first read and the commit in a short one.
+    note.write_text(str((scene.number + RECORDER_STEPS // 3) % RECORDER_STEPS + 1))
     assert seatd.process
     scene.house.signal_seatd(signal.SIGUSR1)
     while seatd.process.poll() is None:
