@@ -19,7 +19,9 @@ _EXIT_BAD_INPUT: Final = 2
 @click.command(epilog="\b\nExample:\n  seatd billing close 2026-03")
 @click.argument("month", metavar="YYYY-MM")
 @click.option(
-    "--accept-gap", metavar="REASON", help="Close although usage events were lost; goes into the audit log."
+    "--accept-gap",
+    metavar="REASON",
+    help="Close although usage events were lost or their chain is broken; goes into the audit log.",
 )
 @speaks_api
 def close(month: str, accept_gap: str | None, api: Api, out: Output) -> None:

@@ -9,7 +9,7 @@ anew.  A fact that comes in between is known as late, and corrected in the next 
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -116,14 +116,14 @@ class Closing:
             attempt = await self._freeze(opened, accept_gap, actor)
             if isinstance(attempt, ClosedMonth):
                 return attempt, False
-            return await self._closed(attempt, actor), True
+            return await self._closed(attempt, accept_gap, actor), True
 
-    async def _closed(self, attempt: _Attempt, actor: str) -> ClosedMonth:
+    async def _closed(self, attempt: _Attempt, accept_gap: str | None, actor: str) -> ClosedMonth:
         period = attempt.opened.month.period
         try:
-            await self._walk_chains(attempt)
+            accepted = await self._accepted_breaks(attempt, accept_gap)
             made = await self._make(self._engine, attempt.opened, attempt.token)
-            return await self._publish(attempt, made, actor)
+            return await self._publish(attempt, made, accepted, actor)
         except Exception:
             log.warning("month not closed", period=period)
             with contextlib.suppress(Refusal):
@@ -162,8 +162,14 @@ class Closing:
             await connection.execute(insert(months).values(values))
         return _Attempt(opened, token, heads)
 
-    async def _walk_chains(self, attempt: _Attempt) -> None:
-        """Walk each partition's chain from where the latest closed month left it; raises `usage_incomplete`."""
+    async def _accepted_breaks(self, attempt: _Attempt, accept_gap: str | None) -> list[dict[str, Any]]:
+        breaks = [place async for place in self._breaks(attempt)]
+        if breaks and accept_gap is None:
+            raise completeness.incomplete(attempt.opened.month, breaks)
+        return [{**place, "reason": accept_gap} for place in breaks]
+
+    async def _breaks(self, attempt: _Attempt) -> AsyncIterator[dict[str, Any]]:
+        """Walk each partition's chain from where the latest closed month left it; give where one does not hold."""
         async with reading(self._engine) as connection:
             closed = await closed_months.listed(connection)
         for partition, head in attempt.heads.items():
@@ -175,10 +181,11 @@ class Closing:
             async with reading(self._engine) as connection:
                 broken = await chain.first_broken(connection, partition, walked, head)
             if broken is not None:
-                place = {"what": "chain", "partition": partition, "pos": broken}
-                raise completeness.incomplete(attempt.opened.month, [place])
+                yield {"what": "chain", "partition": partition, "pos": broken}
 
-    async def _publish(self, attempt: _Attempt, made: Made, actor: str) -> ClosedMonth:
+    async def _publish(
+        self, attempt: _Attempt, made: Made, breaks: list[dict[str, Any]], actor: str
+    ) -> ClosedMonth:
         """Write audit row, manifest and `closed` in one transaction."""
         month, now_ms, signer = attempt.opened.month, self._clock(), self._signer()
         async with writing(self._engine) as connection:
@@ -188,6 +195,7 @@ class Closing:
                 "period": month.period,
                 "files": hashlib.sha256(canonical(files)).hexdigest(),
                 "kid": signer.kid,
+                "chain_breaks": breaks,
             }
             await audit.append(
                 connection, at_ms=now_ms, actor=actor, action="month.close", tenant=None, detail=detail
@@ -203,6 +211,7 @@ class Closing:
                 "currency": attempt.opened.price_list.currency,
                 "closed_ms": now_ms,
                 "accepted_gaps": [gap._asdict() for gap in await accepted_since(connection, month.start_ms)],
+                "chain_breaks": breaks,
                 "files": files,
                 "tenants": {"count": len(made.leaves), "root": bundle.root(made.leaves).hex()},
                 "chain": [

@@ -18,7 +18,8 @@ from seatd.database.engine import inserting, locked
 from seatd.database.schema import chain_heads, usage_chain
 
 GENESIS: Final = "0" * 64
-_PAGE: Final = 5_000
+_PAGE: Final = 500
+"""So few that nobody else waits long while they are hashed."""
 _text = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
 
 

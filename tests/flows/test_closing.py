@@ -352,12 +352,15 @@ async def test_a_changed_row_of_the_chain_stops_the_close(
         engine, "UPDATE usage_chain SET \"row\" = replace(\"row\", 'a2', 'a7') WHERE \"row\" LIKE '%a2%'"
     )
     (found,) = await missing(closing_of())
-    assert (found["what"], found["pos"]) == ("chain", 2)
+    assert found == {"what": "chain", "partition": 0, "pos": 2}
     preview = await Months(
         engine, PriceLists(engine, lambda: LATER_MS), clock=lambda: LATER_MS, waiting=lambda: 0
     ).preview("2026-03")
     assert len(preview.tenants) == 3  # the month is open, and not frozen
     await execute(engine, "UPDATE ledger_leases SET end_reason = 'expired' WHERE lease = 'a1'")
+    month = await close(closing_of(), accept_gap="restored by hand")
+    assert month.signed["chain_breaks"] == [{**found, "reason": "restored by hand"}]
+    assert (await close(closing_of(), "2026-04")).signed["chain_breaks"] == []
 
 
 @pytest.mark.usefixtures("example")
