@@ -149,7 +149,9 @@ class Line:
 
     async def look_after(self, tenant: str) -> None:
         """Say that a tenant's waiters are still there, and wake those who are to ask again."""
-        users = self._waiting[tenant]
+        users = self._waiting.get(tenant)
+        if users is None:  # the last one has just been answered
+            return
         for waiters in users.values():
             for waiter in waiters:
                 if waiter.gone():

@@ -256,3 +256,12 @@ async def test_many_wait_and_few_commands_look_after_them(
             task.cancel()
         await until_waiting(made, 0)
         looking.cancel()
+
+
+async def test_a_tenant_whose_last_waiter_was_just_answered_is_looked_after_by_nobody(
+    valkey: ValkeyServer,
+) -> None:
+    async with full_house(valkey) as (made, _):
+        made.watched.trips.clear()
+        await made.seats.line.look_after("acme")
+        assert made.watched.trips == []
