@@ -17,7 +17,7 @@ from seatd.accounts.service import Accounts
 from seatd.billing import verify_bundle
 from seatd.billing.historyfile import parse_instant, read_history
 from seatd.database.engine import reading, writing
-from seatd.database.schema import partitions, seq_gaps
+from seatd.database.schema import meters, partitions, seq_gaps
 from seatd.flows.closed_months import ClosedMonths
 from seatd.flows.closing import Closing, Waits
 from seatd.flows.months import Months
@@ -400,3 +400,27 @@ async def test_several_close_at_once(closing_of: MakeClosing, closed: ClosedMont
     month = await close(closing_of())
     assert {each[0] for each in done if isinstance(each, tuple)} <= {month}
     assert await closed.read(month, "charges.csv") == (EXAMPLES / "march.charges.csv").read_bytes()
+
+
+@pytest.mark.usefixtures("by_use")
+@pytest.mark.parametrize("kind", ["meter", "lease"])
+async def test_a_fact_in_flight_is_waited_for(
+    closing_of: MakeClosing, closed: ClosedMonths, engine: AsyncEngine, kind: str
+) -> None:
+    """A close that looked meanwhile would bill the month without it, and nobody would note that it came late."""
+    start_ms = parse_instant("2026-03-20T09:00:00+01:00")
+    async with writing(engine) as connection:
+        if kind == "meter":
+            row = {"tenant": "birch", "product": "support_basic", "id": "T-9", "quantity": "1.5"}
+            await connection.execute(insert(meters), [row | {"at_ms": start_ms}])
+        else:
+            writer = await Writer.begin(connection, 0)
+            told = Known("p_0", "team", {}, start_ms, 1, start_ms + 3_600_000, 1, "released")
+            await writer.leases({("acme", "a9"): told}, {})
+        closing = asyncio.create_task(close(closing_of()))
+        await asyncio.sleep(0.5)
+        assert not closing.done()
+    charges = await closed.read(await closing, "charges.csv")
+    assert (b",1,4,90.00,360.00," if kind == "meter" else b",1,71.5,39.00,2788.50,") in charges
+    async with reading(engine) as connection:
+        assert (await connection.execute(text("SELECT count(*) FROM late_facts"))).scalar() == 0
