@@ -1,8 +1,8 @@
 """One channel: a WebSocket over which leases are acquired, renewed and released, many frames under way at once.
 
-Decides how much a socket may have under way, when it is not read from, and when it is closed.  Answers come as they are
+Decides how much a channel may have under way, and when it is closed for what it said.  Answers come as they are
 ready, told apart by their id.  A socket that closes gives nothing back; who merely waited in line has left it.
-What a frame is made of is told by `frames`, whom pushes reach by `channels`.
+What a frame is made of is told by `frames`, how it is read by `stream`, whom pushes reach by `channels`.
 """
 
 import asyncio
@@ -11,10 +11,10 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import Any, Final
 
-from aiohttp import WSMsgType, web
+from aiohttp import web
 
 from seatd.model import Refusal, invalid
-from seatd.seats.model import Lease
+from seatd.seats.model import Caller, Lease
 from seatd.seats.service import Seats
 from seatd.telemetry import count_answer, log
 from seatd.web import frames
@@ -33,6 +33,8 @@ from seatd.web.frames import AcquireFrame, LeaveFrame, MalformedFrameError, Rele
 from seatd.web.listener import add_routes
 from seatd.web.problems import problem
 from seatd.web.renewals import INTERNAL, Renewals
+from seatd.web.stream import Stream
+from seatd.web.websocket import accepted, handshake
 
 CHANNELS: Final = web.AppKey("channels", Channels)
 
@@ -40,85 +42,49 @@ UNDER_WAY_MAX: Final = 1_024
 """Leases under way on one socket; it is read from again when some were answered.  Those who wait in line do not count."""
 WAITING_MAX: Final = 256
 """Acquires that wait in line on one socket."""
-UNSENT_MAX: Final = 1024 * 1024
-"""Bytes that a socket's other end has not taken: beyond, it is dropped; beyond a quarter, it is not read from."""
-SLOW_S: Final = 10.0
 RATE_A_S: Final = 50_000
 RATE_WINDOW_S: Final = 0.1
-PAUSE_S: Final = 0.02
-TURN_MAX: Final = 32
-"""Messages that a socket may have taken before others have their turn."""
 BUSY_PAUSE_S: Final = (0.05, 1.0)
 """How long a socket is not read from after it was told to come later: at first, and at most if it goes on asking."""
-CLOSE_S: Final = 2.0
-"""How long the other end may take to answer a close."""
 
 
-class Channel:
-    """One socket: reads frames, answers them."""
+class Channel(Stream):
+    """One channel: takes frames, answers them."""
 
-    def __init__(
-        self, request: web.Request, transport: asyncio.Transport, socket: web.WebSocketResponse
-    ) -> None:
-        self.caller = caller_of(request)
-        self.heard_s = time.monotonic()
+    def __init__(self, app: web.Application, caller: Caller, transport: asyncio.Transport) -> None:
+        super().__init__(transport)
+        self.caller = caller
         self.leases: dict[str, None] = {}
-        self._app = request.app
-        self._seats: Seats = request.app[SEATS]
-        self._channels = request.app[CHANNELS]
-        self._socket = socket
-        self._transport = transport
-        self._renewals = Renewals(self._seats, request.app[KEYS], self.caller)
+        self._app = app
+        self._seats: Seats = app[SEATS]
+        self._channels = app[CHANNELS]
+        self._renewals = Renewals(self._seats, app[KEYS], caller)
         self._under_way = 0
         self._waiting: dict[int | str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._window = (0.0, 0)
-        self._ended: tuple[int, str] | None = None
         self._quiet_until_s = 0.0
         self._quiet_s = BUSY_PAUSE_S[0]
+        self._channels.enter(self)
 
     # -- reading ----------------------------------------------------------------------------------
 
-    async def serve(self) -> None:
-        """Serve until either end closes."""
-        self._channels.enter(self)
-        try:
-            taken = 0
-            while await self._one():
-                taken += 1
-                if self._crowded():
-                    await self._room()
-                elif taken % TURN_MAX == 0:
-                    await asyncio.sleep(0)
-        finally:
-            self._channels.leave(self)
-            for task in [*self._waiting.values()]:
-                task.cancel()
-        code, why = self._ended or (1000, "")
-        await self._socket.close(code=code, message=why.encode())
+    def left(self) -> None:
+        """Leave the line, where somebody waits in it over this channel."""
+        self._channels.leave(self)
+        for task in [*self._waiting.values()]:
+            task.cancel()
 
-    async def _one(self) -> bool:
-        """Take one message; False where the socket is over."""
-        message = await self._socket.receive()
-        self.heard_s = time.monotonic()
-        if message.type is WSMsgType.BINARY:
-            return self._take(message.data)
-        if message.type is WSMsgType.TEXT:
-            self._ended = (frames.CLOSE_TEXT, "frames are binary")
-        elif message.type is WSMsgType.PING:
-            await self._socket.pong(message.data)
-            return True
-        return message.type is WSMsgType.PONG
-
-    def _take(self, raw: bytes) -> bool:
+    def take(self, raw: bytes) -> None:
+        """Take a frame."""
         try:
             frame = frames.decode(raw)
         except MalformedFrameError as error:
             if error.frame_id is None:
-                self._ended = (frames.CLOSE_MALFORMED, error.refusal.detail)
-                return False
-            self._refuse("frame", error.frame_id, error.refusal, time.perf_counter())
-            return True
+                self.end(frames.CLOSE_MALFORMED, error.refusal.detail)
+            else:
+                self._refuse("frame", error.frame_id, error.refusal, time.perf_counter())
+            return
         if isinstance(frame, RenewFrame):
             self._renew(frame)
         elif isinstance(frame, ReleaseFrame):
@@ -127,56 +93,17 @@ class Channel:
             self._leave(frame)
         else:
             self._acquire(frame)
-        return self._ended is None
 
-    def _crowded(self) -> bool:
-        """Whether the socket is not to be read from now: too much under way, too much unsent, too fast."""
+    def crowded(self) -> bool:
+        """Tell whether too much is under way, too much came, or it was told to come later."""
         since_s, taken = self._window
         if self.heard_s - since_s >= RATE_WINDOW_S:
             self._window = (self.heard_s, 0)
         elif taken > RATE_A_S * RATE_WINDOW_S:
             return True
-        if self.heard_s < self._quiet_until_s:
-            return True
-        return self._under_way >= UNDER_WAY_MAX or self._transport.get_write_buffer_size() > UNSENT_MAX // 4
+        return self._under_way >= UNDER_WAY_MAX or self.heard_s < self._quiet_until_s
 
-    async def _room(self) -> None:
-        """Wait until the socket may be read from again; drop it where its other end does not take its answers."""
-        slow_s = 0.0
-        while self._crowded() and not self._transport.is_closing():
-            await asyncio.sleep(PAUSE_S)
-            self.heard_s = time.monotonic()  # it may well have said something
-            slow_s = slow_s + PAUSE_S if self._transport.get_write_buffer_size() > UNSENT_MAX // 4 else 0.0
-            if slow_s > SLOW_S:
-                self._drop_slow()
-
-    # -- writing ----------------------------------------------------------------------------------
-
-    def send(self, message: bytes) -> None:
-        """Send a whole message; never waits.  An other end that takes nothing is dropped."""
-        transport = self._transport
-        if transport.is_closing():
-            return
-        transport.write(message)
-        if transport.get_write_buffer_size() > UNSENT_MAX:
-            self._drop_slow()
-
-    def _drop_slow(self) -> None:
-        log.info("channel dropped", why="slow", tenant=self.caller.tenant)
-        self.abort()
-
-    def abort(self) -> None:
-        """Drop the connection."""
-        self._transport.abort()
-
-    def end(self, code: int, why: str) -> None:
-        """Close, saying why."""
-        if self._ended is None:
-            self._ended = (code, why)
-            self._begin(self._close(code, why))
-
-    async def _close(self, code: int, why: str) -> None:
-        await self._socket.close(code=code, message=why.encode())
+    # -- answering --------------------------------------------------------------------------------
 
     def _answer(self, op: str, frame_id: int | str, ok: Any, began_s: float) -> None:
         self.send(frames.answer(frame_id, ok))
@@ -341,33 +268,43 @@ class Channel:
         self._app[KEY_USED](self.caller.key_hash)
 
 
-async def _channel(request: web.Request) -> web.WebSocketResponse:
+class _Upgraded(web.StreamResponse):
+    """What a handler returns whose connection has spoken another protocol meanwhile: nothing more is sent."""
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Send no head: the handshake was it."""
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Send nothing."""
+
+
+async def _channel(request: web.Request) -> web.StreamResponse:
     caller = caller_of(request)
     channels = request.app[CHANNELS]
-    socket = web.WebSocketResponse(
-        protocols=(frames.SUBPROTOCOL,),
-        autoping=False,
-        compress=False,
-        max_msg_size=frames.FRAME_MAX,
-        timeout=CLOSE_S,
-    )
-    _check_handshake(request, socket)
+    accept = _handshake(request)
     channels.refuse_more()
     await channels.admit(caller)
     channels.refuse_more()  # many may have come meanwhile
-    await socket.prepare(request)
-    request.app[KEY_USED](caller.key_hash)
-    if request.transport is not None:  # it may have closed while the handshake was written
-        await Channel(request, request.transport, socket).serve()
-    return socket
+    transport = request.transport
+    if transport is not None:  # it may have closed meanwhile
+        transport.write(handshake(accept, frames.SUBPROTOCOL))
+        request.app[KEY_USED](caller.key_hash)
+        channel = Channel(request.app, caller, transport)
+        protocol: Any = request.protocol
+        protocol.keep_alive(val=False)
+        protocol.set_parser(channel)
+        await channel.over
+    return _Upgraded()
 
 
-def _check_handshake(request: web.Request, socket: web.WebSocketResponse) -> None:
+def _handshake(request: web.Request) -> bytes:
     offered = request.headers.get("Sec-WebSocket-Protocol", "")
     if frames.SUBPROTOCOL not in [each.strip() for each in offered.split(",")]:
         raise invalid("Sec-WebSocket-Protocol", f"must offer {frames.SUBPROTOCOL}")
-    if not socket.can_prepare(request):
+    accept = accepted(request.headers)
+    if accept is None:
         raise invalid("Upgrade", "must be a WebSocket handshake (RFC 6455, version 13)")
+    return accept
 
 
 def add_channel(app: web.Application, channels: Channels) -> None:

@@ -15,7 +15,7 @@ from seatd.model import Refusal
 from seatd.seats.model import Caller
 from seatd.seats.news import LeaseEnded, News
 from seatd.telemetry import CHANNELS, PUSHES, log
-from seatd.web import frames
+from seatd.web import frames, websocket
 
 SOCKETS_MAX: Final = 20_000
 LEASES_MAX: Final = 1_000_000
@@ -188,7 +188,7 @@ class Channels:
             if silent_s >= 2 * PING_AFTER_S:
                 socket.abort()
             elif silent_s >= PING_AFTER_S:
-                socket.send(frames.ping())
+                socket.send(websocket.frame(websocket.PING, b""))
 
     async def drain(self) -> None:
         """Tell every socket to connect elsewhere, spread over a while, then close those that are left."""

@@ -4,7 +4,6 @@ A frame is one binary WebSocket message that holds one MessagePack map.  What ca
 (whether a key is valid, a receipt ours) is not decided here.
 """
 
-from struct import pack
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -12,6 +11,7 @@ from msgspec import Meta, Struct
 
 from seatd.model import Refusal, invalid
 from seatd.seats.receipts import RECEIPT_MAX
+from seatd.web import websocket
 from seatd.web.client import AcquireBody
 from seatd.web.codec import misfit
 from seatd.web.problems import problem
@@ -112,29 +112,14 @@ def _id_of(raw: bytes) -> int | str | None:
 
 def answer(frame_id: int | str, ok: Any) -> bytes:
     """Write the answer to a frame."""
-    return message(_encode({"id": frame_id, "ok": ok}))
+    return websocket.frame(websocket.BINARY, _encode({"id": frame_id, "ok": ok}))
 
 
 def refusal(frame_id: int | str, refused: Refusal) -> bytes:
     """Write the refusal of a frame."""
-    return message(_encode({"id": frame_id, "error": problem(refused)}))
+    return websocket.frame(websocket.BINARY, _encode({"id": frame_id, "error": problem(refused)}))
 
 
 def push(kind: str, **fields: Any) -> bytes:
     """Write a push: `granted`, `revoked`, `renew` or `drain`, with `lease`, `reason`, `within_ms` as it has them."""
-    return message(_encode({"push": kind, **fields}))
-
-
-def message(payload: bytes) -> bytes:
-    """Make one whole binary message of a server (RFC 6455, section 5.2): final, unmasked."""
-    length = len(payload)
-    if length < 126:
-        return pack("!BB", 0x82, length) + payload
-    if length < 65_536:
-        return pack("!BBH", 0x82, 126, length) + payload
-    return pack("!BBQ", 0x82, 127, length) + payload
-
-
-def ping() -> bytes:
-    """Make a ping (RFC 6455, section 5.5.2)."""
-    return b"\x89\x00"
+    return websocket.frame(websocket.BINARY, _encode({"push": kind, **fields}))

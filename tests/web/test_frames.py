@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from seatd.model import Refusal, is_id
 from seatd.seats.receipts import RECEIPT_MAX
-from seatd.web import frames
+from seatd.web import frames, websocket
 from seatd.web.frames import AcquireFrame, MalformedFrameError, ReleaseFrame, RenewFrame
 
 IDS = st.one_of(st.integers(0, 2**53), st.text(min_size=1, max_size=128))
@@ -96,7 +96,7 @@ def test_a_refusal_does_not_repeat_what_was_sent(secret):
 
 @given(payload=st.one_of(st.binary(max_size=300), st.integers(65_500, 65_600).map(bytes)))
 def test_a_message_is_one_whole_frame(payload):
-    raw = frames.message(payload)
+    raw = websocket.frame(websocket.BINARY, payload)
     length = raw[1]
     header = 2 if length < 126 else 4 if length == 126 else 10
     assert raw[0] == 0x82
