@@ -26,7 +26,7 @@ from seatd.config import SENTINEL_SCHEME, SettingError, Settings, checked
 from seatd.database import migrations
 from seatd.database.engine import make_engine
 from seatd.embedded import EmbeddedStore
-from seatd.flows import demo, lost_leases
+from seatd.flows import demo, erasure, lost_leases
 from seatd.flows.closed_months import ClosedMonths
 from seatd.flows.closing import Closing, Waits
 from seatd.flows.epochs import Epochs, Trust
@@ -174,6 +174,7 @@ async def _compose(
         **planes.loops,
         "note": partitions.note_for_ever,
         "tidy": planes.burials.tidy_for_ever,
+        "forget": lambda: erasure.forget_for_ever(engine, wall_clock_ms, settings.forget_users_after_days),
         "lost": lambda: lost_leases.end_for_ever(engine, wall_clock_ms, lambda: recorder.waiting),
         "sweep": planes.seats.sweep_for_ever,
         "project": planes.projector.project_for_ever,

@@ -129,6 +129,7 @@ class Settings:
 
     `q_ms` is the lock delay, `delta_ms` the largest offset between clocks of store nodes, `w_ms` how long an old
     primary may write on after a promotion.  For `revoke_hold_ms` a revoked user may not sit again.
+    Names of users who were not seen for `forget_users_after_days` are erased (0: never).
     """
 
     data: Path = Path("var")
@@ -147,6 +148,7 @@ class Settings:
     delta_ms: int = 2_000
     w_ms: int = 0
     revoke_hold_ms: int = 60_000
+    forget_users_after_days: int = 0
     stream_max: int = 1_000_000
     recorder_every_ms: int = 500
 

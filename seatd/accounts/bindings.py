@@ -5,7 +5,7 @@ named), any other product only where a booking of it stands.  A scheduled decrea
 named today would otherwise not fit when it takes effect.  Users stand here by their person id.
 """
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from seatd.accounts import people
@@ -111,6 +111,14 @@ async def count(connection: AsyncConnection, tenant: str, product: str) -> int:
         .where(bindings.c.tenant == tenant, bindings.c.product == product, bindings.c.unbound_ms.is_(None))
     )
     return (await connection.execute(query)).scalar_one()
+
+
+async def persons_since(connection: AsyncConnection, tenant: str, since_ms: int) -> set[str]:
+    """Give the ids of those who are named for something, or were at `since_ms` or later."""
+    row = bindings.c
+    later = or_(row.unbound_ms.is_(None), row.unbound_ms >= since_ms)
+    query = select(row.person).distinct().where(row.tenant == tenant, later)
+    return set((await connection.execute(query)).scalars())
 
 
 async def listed(

@@ -66,6 +66,20 @@ async def forget(connection: AsyncConnection, tenant: str, person: str) -> None:
     )
 
 
+async def named(connection: AsyncConnection, tenant: str) -> set[str]:
+    """Give the ids of all whose names stand."""
+    query = select(people.c.person).where(people.c.tenant == tenant, people.c.name.is_not(None))
+    return set((await connection.execute(query)).scalars())
+
+
+async def forget_all(connection: AsyncConnection, tenant: str, persons: Iterable[str]) -> None:
+    """Erase the names of many."""
+    wanted = iter(sorted(persons))
+    while chunk := list(islice(wanted, _CHUNK)):
+        here = (people.c.tenant == tenant, people.c.person.in_(chunk))
+        await connection.execute(update(people).where(*here).values(name=None))
+
+
 async def _known(connection: AsyncConnection, pairs: list[tuple[str, str]]) -> dict[tuple[str, str], str]:
     row = people.c
     query, wanted = matching(connection, (row.tenant, row.name, row.person), (row.tenant, row.name), pairs)

@@ -135,6 +135,15 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
     ),
     _duration("--revoke-hold-ms", 60_000, "How long a revoked user may not sit again."),
     click.option(
+        "--forget-users-after-days",
+        type=click.IntRange(0, 36_500),
+        default=0,
+        show_default=True,
+        envvar="SEATD_FORGET_USERS_AFTER_DAYS",
+        show_envvar=True,
+        help="Erase the names of users who were not seen for so many days; 0 keeps them.",
+    ),
+    click.option(
         "--log-level",
         type=click.Choice(["debug", "info", "warning", "error"]),
         default="info",

@@ -9,7 +9,19 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Subquery, Table, and_, exists, func, or_, select, tuple_, union_all
+from sqlalchemy import (
+    ColumnElement,
+    Subquery,
+    Table,
+    and_,
+    exists,
+    func,
+    or_,
+    select,
+    tuple_,
+    union,
+    union_all,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from seatd.database.schema import denials, late_leases, ledger_leases, people, samples, seq_gaps, usage_chain
@@ -197,6 +209,18 @@ async def denials_of(
     )
     found = await connection.execute(query.order_by(row.at_ms, row.person, row.reason))
     return tuple(DenialRecord(*values) for values in found)
+
+
+async def persons_since(connection: AsyncConnection, tenant: str, since_ms: int) -> set[str]:
+    """Give the ids of those who sat, or were refused a seat, at `since_ms` or later."""
+    sat = [
+        select(table.c.person).where(
+            table.c.tenant == tenant, or_(table.c.ended_ms.is_(None), table.c.ended_ms >= since_ms)
+        )
+        for table in (ledger_leases, late_leases)
+    ]
+    refused = select(denials.c.person).where(denials.c.tenant == tenant, denials.c.at_ms >= since_ms)
+    return set((await connection.execute(union(*sat, refused))).scalars())
 
 
 async def accepted_since(connection: AsyncConnection, since_ms: int) -> tuple[AcceptedGap, ...]:

@@ -418,7 +418,7 @@ async def test_a_fact_in_flight_is_waited_for(
             told = Known("p_0", "team", {}, start_ms, 1, start_ms + 3_600_000, 1, "released")
             await writer.leases({("acme", "a9"): told}, {})
         closing = asyncio.create_task(close(closing_of()))
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(1.5)
         assert not closing.done()
     charges = await closed.read(await closing, "charges.csv")
     assert (b",1,4,90.00,360.00," if kind == "meter" else b",1,71.5,39.00,2788.50,") in charges
