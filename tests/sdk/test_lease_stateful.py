@@ -116,6 +116,26 @@ class AgainstAServer(RuleBasedStateMachine):
             assert CALLS[event](self.lease, number, self.now) is False
         assert image(self.lease) == before
 
+    @rule(within_ms=st.integers(0, 10_000))
+    def the_server_wants_a_renewal(self, within_ms):
+        self.lease.renew_by(self.now, within_ms)
+        if self.lease.state is State.HELD:
+            assert self.lease.wake_ms() <= max(self.now + within_ms, self.lease.deadline_ms)
+
+    @precondition(lambda self: self.lease.state in BELIEVING | {State.CONFIRMING})
+    @rule(really=st.integers(0, 9), reason=st.sampled_from(["revoked", "taken_over"]))
+    def the_server_says_that_it_is_over(self, really, reason):
+        if really:
+            return
+        was = self.lease.state
+        ended = self.lease.ended(self.now, reason)
+        assert ended == (reason == "revoked"), "a takeover is asked about"
+        if ended:
+            self.expires = min(self.expires, self.server_now() - 1)
+            assert self.lease.state is (State.REFUSED if was is State.CONFIRMING else State.LOST)
+            assert self.lease.reason == "revoked"
+            assert self.lease.owes_release
+
     @precondition(lambda self: not self.stopped)
     @rule(really=st.integers(0, 9))
     def stop(self, really):
