@@ -10,7 +10,7 @@ from aiohttp import web
 from seatd_client import Callbacks, SeatClient, State
 from seatd_client.channel import FEATURE
 from seatd_client.clock import boottime_ms
-from seatd_client.errors import NoSeat
+from seatd_client.errors import ConnectionFailed, NoSeat
 from seatd_client.line import FEATURE as LINE
 from seatd_client.preferring import PreferringTransport
 from seatd_client.redial import Pauses
@@ -370,13 +370,16 @@ def script_granted(script):
 
 async def test_a_waiter_whose_socket_is_lost_keeps_the_place():
     async with with_a_channel(LINE) as script, connected(script) as client:
+        told: list[Any] = []
         script.line_up("acquire", after(0.8, no_seat()), never)
-        taking = asyncio.ensure_future(client.seat(user="ana", wait_s=60).__aenter__())
+        waiter = client.seat(user="ana", wait_s=60, callbacks=Callbacks(on_waiting=told.append))
+        taking = asyncio.ensure_future(waiter.__aenter__())
         await until(lambda: len(script.ops()) == 2)
         script.upgrade = raw_upgrade(503)
         await script.sockets[0].close()
         seat = await asyncio.wait_for(taking, 3)
         assert script.ways("acquire") == ["channel", "channel", "http"]
+        assert isinstance(told[-1].error, ConnectionFailed), "not all who waited ask at one instant"
         assert script.bodies("acquire")[2]["place"] == "p_1"
         assert len({body["request_id"] for body in script.bodies("acquire")}) == 1
         await seat.__aexit__(None, None, None)
