@@ -1,5 +1,6 @@
 """Receipts: only the one text that was issued is taken, for the one lease that it was issued for."""
 
+import hmac
 import string
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seatd.model import Refusal
-from seatd.seats.receipts import RECEIPT_MAX, Keyring, Receipt, seal, unseal
+from seatd.seats.receipts import RECEIPT_MAX, Keyring, Receipt, _mac, seal, unseal
 from tests.seats.plane import RING
 
 ids = st.text(string.ascii_letters + string.digits + "._@:+-", min_size=1, max_size=128)
@@ -83,3 +84,8 @@ def test_a_retired_key_still_checks() -> None:
 
 def test_a_ring_shows_no_secret() -> None:
     assert "x" * 8 not in repr(RING)
+
+
+@given(secret=st.binary(min_size=1, max_size=100), payload=st.binary(max_size=300))
+def test_the_mac_is_that_of_the_standard_library(secret: bytes, payload: bytes) -> None:
+    assert _mac(secret, payload) == hmac.digest(secret, payload, "sha256")[:16]
