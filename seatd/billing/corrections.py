@@ -7,7 +7,7 @@ of them since.  Lines are rows of text in the order of `export.CHARGE_COLUMNS`; 
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from seatd.billing.export import CHARGE_COLUMNS, Row
 
@@ -15,6 +15,13 @@ CORRECTION_COLUMNS: Final = (*CHARGE_COLUMNS, "correction_of")
 _PERIOD, _PRODUCT, _QUANTITY, _NET = (
     CHARGE_COLUMNS.index(name) for name in ("period", "product", "quantity", "net")
 )
+
+
+class Corrected(NamedTuple):
+    """A tenant's corrections, and the history of each month that they correct, as it is known now."""
+
+    rows: tuple[Row, ...] = ()
+    history: tuple[bytes, ...] = ()
 
 
 def corrections(billed: Sequence[Row], today: Sequence[Row], *, period: str) -> list[Row]:

@@ -534,6 +534,32 @@ def _again(files: Mapping[str, bytes], signed: Mapping[str, Any]) -> Iterator[st
     if b"".join(evidence(rows, history, kinds, hashes)) != files["evidence.jsonl"]:
         yield "evidence.jsonl: does not say what is under the charges"
     yield from _walk(links, history, signed, month)
+    yield from _corrected(files)
+
+
+def _corrected(files: Mapping[str, bytes]) -> Iterator[str]:
+    """Reckon each corrected month again from `late.jsonl`: what is billed anew must be what it gives."""
+    sections: list[tuple[dict[str, Any], Lines]] = []
+    for raw in files["late.jsonl"].splitlines():
+        line = json.loads(raw)
+        if "prices" in line:
+            sections.append((line, []))
+        else:
+            sections[-1][1].append(line)
+    stated: dict[tuple[str, str], list[str]] = {}
+    for text in files["corrections.csv"].decode().splitlines()[1:]:
+        row, of = text.rsplit(",", 1)
+        anew = stated.setdefault((of, row.split(",")[2]), [])
+        if not row.split(",")[7].startswith("-"):
+            anew.append(of + row[row.index(",") :])
+    today: dict[tuple[str, str], list[str]] = {}
+    for head, lines in sections:
+        month = Month(head["period"], head["timezone"])
+        for row in Tenant(lines, month).charges(tomllib.loads(head["prices"])):
+            today.setdefault((head["period"], row.split(",")[2]), []).append(row)
+    for (of, product), rows in stated.items():
+        if rows != today.get((of, product), []):
+            yield f"corrections.csv: {product} of {of} is not what late.jsonl gives"
 
 
 def read(place: Path, found: Found) -> dict[str, bytes]:

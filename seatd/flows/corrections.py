@@ -6,20 +6,22 @@ price list that it was closed with, whatever lists came since.
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from seatd.accounts import price_lists
-from seatd.billing.corrections import billed_by_now, corrections
+from seatd.billing.corrections import Corrected, billed_by_now, corrections
 from seatd.billing.export import Row, charge_row
+from seatd.billing.historywriting import told
 from seatd.billing.months import Month
+from seatd.billing.verify_bundle import canonical
 from seatd.database.schema import late_facts
 from seatd.flows import closed_months
 from seatd.flows.closed_months import ClosedMonth
-from seatd.flows.month_facts import load
+from seatd.flows.month_facts import MonthFacts, load, told_events
 from seatd.flows.months import OpenMonth, rate_tenant
 from seatd.flows.price_lists import read
 
@@ -35,6 +37,7 @@ class Late:
     months: tuple[ClosedMonth, ...]
     closed: tuple[ClosedMonth, ...]
     opened: dict[str, OpenMonth]
+    lists: dict[str, str]
     tenants: dict[str, frozenset[str]]
 
     @classmethod
@@ -42,10 +45,10 @@ class Late:
         """Look what came late for months before `period`."""
         closed = sorted(await closed_months.listed(connection), key=lambda each: each.closed_ms)
         earlier = tuple(each for each in closed if each.period < period)
-        lists = {each.version: read(each.toml) for each in await price_lists.listed(connection)}
+        lists = {each.version: each.toml for each in await price_lists.listed(connection)}
         opened = {
             each.period: OpenMonth(
-                Month.parse(each.period, each.timezone), lists[each.price_list], each.closed_ms
+                Month.parse(each.period, each.timezone), read(lists[each.price_list]), each.closed_ms
             )
             for each in earlier
         }
@@ -54,19 +57,33 @@ class Late:
             each.period: frozenset(row.tenant for row in rows if row.period == each.period)
             for each in earlier
         }
-        return cls(period, earlier, tuple(closed), opened, tenants)
+        return cls(period, earlier, tuple(closed), opened, lists, tenants)
 
-    async def corrections_of(self, connection: AsyncConnection, tenant: str) -> tuple[Row, ...]:
+    async def corrections_of(self, connection: AsyncConnection, tenant: str) -> Corrected:
         """Correct a tenant's closed months, in order."""
         rows: list[Row] = []
+        history: list[bytes] = []
         for month in self.months:
             if tenant in self.tenants[month.period]:
-                rows += await self._of_month(connection, tenant, month)
-        return tuple(rows)
+                opened = self.opened[month.period]
+                loaded = await load(connection, tenant, opened.month)
+                if found := await self._of_month(connection, loaded, month):
+                    rows += found
+                    history += self._history(loaded, month)
+        return Corrected(tuple(rows), tuple(history))
 
-    async def _of_month(self, connection: AsyncConnection, tenant: str, month: ClosedMonth) -> list[Row]:
-        opened = self.opened[month.period]
-        rated = rate_tenant(await load(connection, tenant, opened.month), opened)
+    def _history(self, loaded: MonthFacts, month: ClosedMonth) -> Iterator[bytes]:
+        """Tell a corrected month as it is known now, after a line that says which it is and by which list it is priced."""
+        of, opened = self.opened[month.period].month, self.opened[month.period]
+        head = {"period": month.period, "timezone": month.timezone, "prices": self.lists[month.price_list]}
+        yield canonical(head)
+        yield from told(told_events(loaded, of), of, opened.price_list.products.keys()).history
+
+    async def _of_month(
+        self, connection: AsyncConnection, loaded: MonthFacts, month: ClosedMonth
+    ) -> list[Row]:
+        tenant, opened = loaded.facts.tenant, self.opened[month.period]
+        rated = rate_tenant(loaded, opened)
         closed = await closed_months.tenant_lines(connection, month.token, "charges.csv", tenant)
         since: list[Row] = []
         for later in self.closed:

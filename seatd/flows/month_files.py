@@ -6,11 +6,11 @@ lines.  A new export is a line in `FILES`.  How files are kept is `closed_months
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from seatd.billing import verify_bundle
-from seatd.billing.corrections import CORRECTION_COLUMNS
+from seatd.billing.corrections import CORRECTION_COLUMNS, Corrected
 from seatd.billing.export import (
     CHARGE_COLUMNS,
     INTERVAL_COLUMNS,
@@ -38,12 +38,12 @@ class TenantMonth:
     opened: OpenMonth
     rated: Rated
     history: Told
-    links: tuple[Link, ...] = ()
-    corrections: tuple[Row, ...] = field(default=())
+    links: tuple[Link, ...]
+    corrections: Corrected
 
     @classmethod
     def of(
-        cls, loaded: MonthFacts, links: tuple[Link, ...], corrections: tuple[Row, ...], opened: OpenMonth
+        cls, loaded: MonthFacts, links: tuple[Link, ...], corrections: Corrected, opened: OpenMonth
     ) -> "TenantMonth":
         """Rate what was loaded, and tell its history."""
         history = told(told_events(loaded, opened.month), opened.month, opened.price_list.products.keys())
@@ -133,7 +133,8 @@ FILES: Final = (
     MonthFile("totals.jsonl", _totals),
     MonthFile("intervals.csv", _intervals_csv, csv_line(INTERVAL_COLUMNS)),
     MonthFile("intervals.jsonl", _intervals_jsonl),
-    MonthFile("corrections.csv", lambda month: _csv(month.corrections), csv_line(CORRECTION_COLUMNS)),
+    MonthFile("corrections.csv", lambda month: _csv(month.corrections.rows), csv_line(CORRECTION_COLUMNS)),
+    MonthFile("late.jsonl", lambda month: b"".join(month.corrections.history)),
     MonthFile("history.jsonl", lambda month: b"".join(month.history.history)),
     MonthFile("unpriced.jsonl", lambda month: b"".join(month.history.unpriced)),
     MonthFile("evidence.jsonl", _evidence),

@@ -312,6 +312,11 @@ async def test_what_is_known_late_is_corrected_in_the_next_month(
         found: list[str] = []
         bundle = verify_bundle.unpack(await closed.bundle(month, tenant), found)
         assert [*found, *verify_bundle.check(bundle)] == []
+    files = verify_bundle.unpack(await closed.bundle(april, "birch"), [])
+    forged = files["corrections.csv"].replace(b",4,90.00,360.00,", b",4,90.00,361.00,")
+    assert forged != files["corrections.csv"]
+    told = list(verify_bundle.check(files | {"corrections.csv": forged}))
+    assert "corrections.csv: support_basic of 2026-03 is not what late.jsonl gives" in told
     # Later still: a correction is held against what was billed by now.
     await accounts.meter("birch", "support_basic", "1", "T-3", at_ms=at_ms, actor="k_test")
     may = await close(closing_of(parse_instant("2026-07-01T00:00:00Z")), "2026-05")

@@ -156,7 +156,6 @@ def test_what_is_sent_as_something_else_or_too_large_is_refused(billed: House) -
 
 def test_what_is_not_there(billed: House) -> None:
     for path in (
-        "2026-03/charges.parquet",
         "2026-03/corrections.csv",
         "2026-3",
         "march",
