@@ -130,7 +130,9 @@ def test_what_cannot_be_tested_is_said(honest):
 def test_no_false_alarm_where_seatd_is_killed_meanwhile(new_seatd):
     server = new_seatd().start()
     ran = Ran(server, "--seconds", "6", *SHORT[2:], "--json")
-    time.sleep(2)
+    while not tenants(server):
+        time.sleep(0.05)
+    time.sleep(1.5)
     server.kill()
     server.start()
     ran.wait()
