@@ -1,6 +1,8 @@
 """Frames from their bytes alone: whatever comes is read, refused under its id, or nobody's."""
 
 import contextlib
+import json
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -111,3 +113,34 @@ def test_answers_name_their_frame():
     refused = msgpack.unpackb(raw[4 if raw[1] == 126 else 2 :])
     assert (refused["id"], refused["error"]["code"], refused["error"]["retry_after_ms"]) == ("x", "busy", 5)
     assert msgpack.unpackb(frames.push("drain", within_ms=9)[2:]) == {"push": "drain", "within_ms": 9}
+
+
+VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "channel.json").read_text())
+
+
+@pytest.mark.parametrize("vector", [v for v in VECTORS if v["direction"] == "up"], ids=lambda v: v["name"])
+def test_the_vectors_frames_are_read(vector):
+    frame: Any = frames.decode(bytes.fromhex(vector["msgpack"]))
+    for name, value in vector["json"].items():
+        if name == "leases":
+            assert [list(pair) for pair in frame.leases] == value
+        elif name != "op":
+            assert getattr(frame, name) == value
+
+
+@pytest.mark.parametrize("vector", [v for v in VECTORS if v["direction"] != "up"], ids=lambda v: v["name"])
+def test_what_is_written_is_in_the_vectors_form(vector):
+    said = vector["json"]
+    if "push" in said:
+        fields = {name: value for name, value in said.items() if name != "push"}
+        written = frames.push(said["push"], **fields)
+    elif "ok" in said:
+        written = frames.answer(said["id"], said["ok"])
+    else:
+        problem = dict(said["error"])
+        fixed = {name: problem.pop(name) for name in ("type", "title", "status", "code", "detail")}
+        refusal = Refusal(fixed["code"], fixed["detail"], **problem)
+        assert (refusal.status, refusal.title) == (fixed["status"], fixed["title"])
+        written = frames.refusal(said["id"], refusal)
+    payload = bytes.fromhex(vector["msgpack"])
+    assert written[len(written) - len(payload) :] == payload
