@@ -73,7 +73,7 @@ Examples:
   seatd tenant add acme --tariff team --seats 50
   seatd who acme
 Commands speak to the internal listener (SEATD_URL) with the admin key (SEATD_ADMIN_KEY, or --key-file);
-serve, database, config and billing rate need no server.  Every command has examples under --help.
+serve, database, config, billing rate and verify need no server.  Every command has examples under --help.
 """,
 )
 @click.version_option(seatd.__version__, prog_name="seatd")
