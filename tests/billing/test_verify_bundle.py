@@ -1,6 +1,7 @@
 """The script of the evidence bundle reckons a month as the oracle does, and knows a good signature from a bad one."""
 
 import tomllib
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -38,8 +39,8 @@ def test_charges_are_the_oracles(case):
 
 
 def test_time_on_trial_is_not_charged_for():
-    at = {"at": "2026-01-01T00:00:00Z", "tenant": "acme"}
-    lines = [
+    at: dict[str, Any] = {"at": "2026-01-01T00:00:00Z", "tenant": "acme"}
+    lines: list[dict[str, Any]] = [
         at | {"event": "booking", "product": "team", "quantity": 2},
         at | {"event": "tariff", "tariff": "team", "trial": True},
         at | {"at": "2026-03-21T00:00:00+01:00", "event": "tariff", "tariff": "team"},

@@ -60,7 +60,7 @@ async def test_leases_of_an_open_month_are_those_of_the_closed_one(
 ) -> None:
     monkeypatch.setattr(month_exports, "TENANTS_A_LOT", lot)
     opened = await months.open("2026-03")
-    lines = {form: await whole(intervals(months, opened, form)) for form in ("csv", "jsonl")}  # type: ignore[arg-type]  # these two
+    lines = {form: await whole(intervals(months, opened, form)) for form in ("csv", "jsonl")}
     assert lines["csv"].startswith(b"tenant,lease,user,tariff,started,ended,end_reason\nacme,")
     assert lines["csv"].count(b"\n") == lines["jsonl"].count(b"\n") + 1 > 2
     march, closed = await closed_march(months), ClosedMonths(months.engine)
