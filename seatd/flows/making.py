@@ -195,10 +195,12 @@ def _die_with_parent() -> None:
 def main() -> None:
     """Make what one line on standard input asks for, and answer with one line."""
     os.nice(_NICE)
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever else is printed is no answer
     asked = json.loads(sys.stdin.readline())
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    sys.stdout.write(json.dumps(asyncio.run(_answer(asked))) + "\n")
-    sys.stdout.flush()
+    answers.write(json.dumps(asyncio.run(_answer(asked))) + "\n")
+    answers.flush()
 
 
 if __name__ == "__main__":

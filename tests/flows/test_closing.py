@@ -20,6 +20,7 @@ from seatd.database.engine import reading, writing
 from seatd.database.schema import meters, partitions, seq_gaps
 from seatd.flows.closed_months import ClosedMonths
 from seatd.flows.closing import Closing, Waits
+from seatd.flows.making import made_aside
 from seatd.flows.months import Months
 from seatd.flows.price_lists import PriceLists
 from seatd.flows.signing import Signer
@@ -429,3 +430,19 @@ async def test_a_fact_in_flight_is_waited_for(
     assert (b",1,4,90.00,360.00," if kind == "meter" else b",1,71.5,39.00,2788.50,") in charges
     async with reading(engine) as connection:
         assert (await connection.execute(text("SELECT count(*) FROM late_facts"))).scalar() == 0
+
+
+@pytest.mark.usefixtures("example")
+async def test_files_are_made_aside_as_they_are_here(
+    closing_of: MakeClosing, closed: ClosedMonths, engine: AsyncEngine
+) -> None:
+    closing = closing_of()
+    closing._make = made_aside
+    march = await close(closing)
+    april = await close(closing_of(), "2026-04")
+    for month, name in ((march, "march"), (april, "april")):
+        assert await closed.read(month, "charges.csv") == (EXAMPLES / f"{name}.charges.csv").read_bytes()
+        assert verify_bundle.unpack(await closed.bundle(month, "acme"), [])["verify.py"]
+    months = Months(engine, PriceLists(engine, lambda: LATER_MS), clock=lambda: LATER_MS, waiting=lambda: 0)
+    with pytest.raises(Refusal, match="conflict: 2026-05 is being closed by another"):
+        await made_aside(engine, await months.open("2026-05"), "c_of_nobody")
