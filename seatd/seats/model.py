@@ -6,7 +6,7 @@ refusal is raised as `seatd.model.Refusal`; what is below is what succeeds.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 WAIT_MS_MAX: Final = 3_600_000
 """How long a caller may say that it will wait in line."""
@@ -38,8 +38,7 @@ class Acquire:
     place: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(NamedTuple):
     """The right of one user on one client to work until `expires_ms` (UTC epoch).
 
     `start_ms` is the instant of the holder's latest acquire, `cap` the tenant's when it was granted,

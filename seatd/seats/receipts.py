@@ -78,7 +78,8 @@ def _begun(secret: bytes) -> tuple["hashlib._Hash", "hashlib._Hash"]:
 def _mac(secret: bytes, payload: bytes) -> bytes:
     if len(secret) > _BLOCK:
         return hmac.digest(secret, payload, "sha256")[:MAC_BYTES]
-    inner, outer = (begun.copy() for begun in _begun(secret))
+    inner, outer = _begun(secret)
+    inner, outer = inner.copy(), outer.copy()
     inner.update(payload)
     outer.update(inner.digest())
     return outer.digest()[:MAC_BYTES]

@@ -154,7 +154,9 @@ class Seats:
         if refuse is not None:
             raise refuse(answer)
         start_ms, expires_ms, ttl_ms, kind, cap, version = answer[1:]
-        renewed = held._replace(start_ms=start_ms, expires_ms=expires_ms, kind=kind, cap=cap, version=version)
+        renewed = Receipt(
+            held.tenant, held.user, held.client, held.lease, start_ms, expires_ms, kind, cap, version
+        )
         return lease_of(self.keyring, renewed, ttl_ms)
 
     async def release(self, caller: Caller, lease: str, receipt_text: str) -> bool:

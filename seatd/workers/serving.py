@@ -6,6 +6,7 @@ listener, for its administrators.  Which process opens epochs, records and sweep
 
 import asyncio
 import contextlib
+import gc
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -43,6 +44,8 @@ from seatd.web.connection import ClientConnection
 from seatd.web.listener import listen
 
 LOOP_PAUSE_S: Final = 1.0
+GARBAGE_AFTER: Final = 10_000
+"""New containers, beyond those that went, after which garbage is searched for."""
 
 Loop = Callable[[], Coroutine[Any, Any, None]]
 
@@ -146,6 +149,13 @@ def _follows(stores: Stores) -> dict[str, Loop]:
     return {"primary": lambda: follow_for_ever(watchers(stores.url, stores.options), stores.opened)}
 
 
+def settle_memory() -> None:
+    """Keep what a start made out of every later search for garbage, and search less often: most goes by itself."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE_AFTER)
+
+
 async def serve_clients(
     stack: AsyncExitStack, serving: Serving, address: Address, *, shared: bool = False
 ) -> str:
@@ -164,6 +174,7 @@ async def serve_clients(
     await keep_going(stack, loops)
     clients = client.make_app(seats, serving.keys, serving.used.add)
     add_channel(clients, channels)
+    settle_memory()
     url = await listen(
         stack, clients, address, channels.drain, shared=shared, connection=partial(ClientConnection, clients)
     )
