@@ -13,7 +13,9 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping, MutableMapping
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, MutableMapping
+from itertools import accumulate
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -24,10 +26,13 @@ from prometheus_client import (
     Gauge,
     Histogram,
     Info,
+    Metric,
     PlatformCollector,
     ProcessCollector,
     disable_created_metrics,
 )
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
 
 import seatd
 
@@ -45,16 +50,49 @@ ProcessCollector(registry=REGISTRY)
 PlatformCollector(registry=REGISTRY)
 
 BUILD: Final = Info("seatd_build", "What is running.", registry=REGISTRY)
-REQUESTS: Final = Counter(
-    "seatd_requests_total", "Client requests answered.", ["op", "code"], registry=REGISTRY
-)
-REQUEST_SECONDS: Final = Histogram(
-    "seatd_request_duration_seconds",
-    "Time from reading a client request to its answer.",
-    ["op"],
-    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5),
-    registry=REGISTRY,
-)
+
+
+class Answers(Collector):
+    """Counts and times answers, at the price of two additions each; laid out as metrics when somebody looks."""
+
+    BOUNDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[str, str], int] = {}
+        self._times: dict[str, list[int]] = {}
+        self._sums: dict[str, float] = {}
+
+    def declare(self, op: str) -> None:
+        """Show an operation before it was ever asked for."""
+        self._counts.setdefault((op, "ok"), 0)
+        self._times.setdefault(op, [0] * (len(self.BOUNDS) + 1))
+        self._sums.setdefault(op, 0.0)
+
+    def note(self, op: str, code: str, seconds: float) -> None:
+        """Count an answer; `op` is declared, `code` is `ok` or the problem's."""
+        self._counts[op, code] = self._counts.get((op, code), 0) + 1
+        self._times[op][bisect_left(self.BOUNDS, seconds)] += 1
+        self._sums[op] += seconds
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield both families."""
+        requests = CounterMetricFamily("seatd_requests", "Client requests answered.", labels=["op", "code"])
+        for labels, count in self._counts.items():
+            requests.add_metric(labels, count)
+        yield requests
+        seconds = HistogramMetricFamily(
+            "seatd_request_duration_seconds",
+            "Time from reading a client request to its answer.",
+            labels=["op"],
+        )
+        bounds = [*map(str, self.BOUNDS), "+Inf"]
+        for op, counts in self._times.items():
+            seconds.add_metric([op], [*zip(bounds, accumulate(counts), strict=True)], self._sums[op])
+        yield seconds
+
+
+ANSWERS: Final = Answers()
+REGISTRY.register(ANSWERS)
 CHANNELS: Final = Gauge("seatd_channels", "Channels that are open.", registry=REGISTRY)
 PUSHES: Final = Counter(
     "seatd_channel_pushes_total", "What channels were told unasked.", ["push"], registry=REGISTRY
@@ -133,23 +171,15 @@ def _declare_series() -> None:
     for read in READS:
         SCRAPE_ERRORS.labels(read)
     for op in OPS:
-        REQUESTS.labels(op, "ok")
-        REQUEST_SECONDS.labels(op)
+        ANSWERS.declare(op)
 
 
 _declare_series()
 
 
-_answered: dict[tuple[str, str], tuple[Callable[[], None], Callable[[float], None]]] = {}
-
-
 def count_answer(op: str, code: str, began_s: float) -> None:
     """Count and time an answer: `code` is `ok` or the problem's, `began_s` of the performance counter."""
-    tally = _answered.get((op, code))
-    if tally is None:
-        tally = _answered[op, code] = (REQUESTS.labels(op, code).inc, REQUEST_SECONDS.labels(op).observe)
-    tally[0]()
-    tally[1](time.perf_counter() - began_s)
+    ANSWERS.note(op, code, time.perf_counter() - began_s)
 
 
 # -- logs -------------------------------------------------------------------------------------------
