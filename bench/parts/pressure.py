@@ -36,13 +36,14 @@ async def storm(bench: Bench) -> None:
         )
     kinds = counted["kinds"]
     granted, denied = kinds.get("granted", {}), kinds.get("denied", {})
-    answered = granted.get("count", 0) + denied.get("codes", {}).get("no_seat", 0)
+    grants, full = granted.get("count", 0), denied.get("codes", {}).get("no_seat", 0)
     bench.found["storm"] = {
         "users": users,
+        "seats": seats,
         "granted": granted,
         "denied": denied,
-        "answered": answered,
-        "wrong": counted["all"]["count"] - answered + abs(granted.get("count", 0) - seats),
+        # No answer, or another refusal; a grant beyond the caps; `no_seat` while there were seats.
+        "wrong": users - grants - full + max(grants - seats, 0) + max(full - (users - seats), 0),
         "generator_busy": counted["generator_busy"],
     }
 
