@@ -38,7 +38,7 @@ from seatd.usage.ledger import links_of
 
 CLOSING: Final = "closing"
 _PART_BYTES: Final = 1 << 20
-_NICE: Final = 5
+_NICE: Final = 15
 
 
 @dataclass(frozen=True, slots=True)
