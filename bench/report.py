@@ -27,6 +27,11 @@ def commit() -> str:
     return asked.stdout.strip()
 
 
+def load() -> float:
+    """Read how busy the machine was in the last minute; 0 where that is not known."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else 0.0
+
+
 def machine() -> dict[str, Any]:
     """Describe the machine, and how busy it is before anything is measured."""
     model = platform.processor() or platform.machine()
@@ -39,7 +44,7 @@ def machine() -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "load_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else 0.0,
+        "load_before": load(),
     }
 
 

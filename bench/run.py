@@ -55,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     about |= {"seconds": bench.seconds, "quick": options.quick, "generator_cpu": core}
     with _durable_postgres(wanted=not NEED_POSTGRES.isdisjoint(wanted)) as bench.postgres:
         missing = asyncio.run(_measured(bench, wanted, options.minutes))
+    about["load_after"] = report.load()
     rows = figures.figures(bench.found)
     wrong = [*missing, *report.failures(bench.found)]
     title = f"{about['commit']}, {about['cpu']} x {about['cpus']}, Python {about['python']}, load {about['load_before']}"
