@@ -20,6 +20,8 @@ from tests.sim.rules import FOR_EVER, Tombstone
 from tests.sim.sql import usage_event
 from tests.sim.store import Node
 
+DIFFERS = "differs from the model"
+
 
 class Violation(NamedTuple):
     """Which invariant did not hold, when (host ms), and how."""
@@ -167,6 +169,10 @@ class Watch:
     def acknowledged(self, server: Any, events: list[tuple[int, Event]]) -> None:
         for event in events:
             self._acknowledged_events.setdefault(event, (server, server.life))
+
+    def differs(self, what: str) -> None:
+        """Note that a real store answered otherwise than the modelled one."""
+        self._broken(DIFFERS, what)
 
     def probed(self, answer: Any) -> None:
         if answer[0] != "granted":

@@ -29,7 +29,7 @@ from tests.sim.servers import AWAY, Server, Steps
 from tests.sim.virtual import Clock
 
 OPEN_TRIES = 4
-AGREE_TRIES, AGREE_WITHIN_MS, AGREE_PAUSE_MS = 10, 500, 100
+AGREE_TRIES, AGREE_WITHIN_MS, AGREE_PAUSE_MS, FORGOTTEN_MS = 10, 500, 100, 10_000
 CLOSES_MS = 2_000
 NO_TIME = frozenset({"stepped", "looked", "open", "closed"})
 
@@ -107,14 +107,15 @@ class ProductServer(Server):
 
     def _find_out(self, epoch: int) -> Steps:
         """Look for another primary; where there is none for a while, open an epoch on the one that is known."""
-        now = self.world.loop.now
-        self._differs_since = self._differs_since or now
+        now, since = self.world.loop.now, self._differs_since
         self.view = self.world.primary
-        if now - self._differs_since < AGREE_WITHIN_MS:
-            yield self.world.loop.sleep(AGREE_PAUSE_MS)
+        if since and AGREE_WITHIN_MS < now - since < FORGOTTEN_MS:
+            self._differs_since = 0
+            yield from self._open_here(epoch)
             return
-        self._differs_since = 0
-        yield from self._open_here(epoch)
+        if not since or now - since >= FORGOTTEN_MS:
+            self._differs_since = now
+        yield self.world.loop.sleep(AGREE_PAUSE_MS)
 
     def _heard(self, node: Any, sent: int, answer: Answer, epoch: int, said: int, emitted: Any) -> None:
         clock = self._clock_of(node)

@@ -9,7 +9,7 @@ policy, a tombstone) comes back as an answer, for `tests.sim.product` to bring i
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
@@ -19,6 +19,7 @@ import redis
 
 from seatd.model import Refusal
 from seatd.seats import asking, store
+from seatd.seats.agreement import Agreement
 from seatd.seats.model import Acquire as Wanted
 from seatd.seats.model import Caller
 from seatd.seats.receipts import Keyring, seal
@@ -27,6 +28,7 @@ from seatd.seats.store import Answers
 from tests.sim.operations import Answer, Event, State
 from tests.sim.rules import Rules, Seat, Times
 from tests.sim.store import KEPT_MS, Node
+from tests.sim.twin import SILENT, Twin, allowed, differ
 from tests.sim.virtual import NotRunError, OneByOne, VirtualStore
 from tests.valkey import ValkeyServer
 
@@ -62,6 +64,7 @@ class Snapshot(State):
     """What a store had at an instant: its keys as dumped."""
 
     dumped: list[bytes] = field(default_factory=list)
+    model: State = field(default_factory=State)  # what the twin had
 
     def copy(self) -> "Snapshot":
         return self  # nobody changes one
@@ -73,11 +76,19 @@ def event_of(packed: bytes) -> Event | None:
     return tuple(fields[:6]) if fields[0] in OF_A_LEASE else None
 
 
-class AskedSeats(Seats):
-    """The product's, but for what takes time: that comes back as an answer."""
+class Answering(Agreement):
+    """The product's, but that it neither waits nor opens an epoch: that comes back as an answer."""
 
-    async def _find_out(self, tenant: str, epoch: int) -> None:
+    async def look_for(self, partition: int, epoch: int) -> None:
         raise BehindError(epoch)
+
+
+class AskedSeats(Seats):
+    """The product's, but that what takes time comes back as an answer."""
+
+    def __init__(self, *args: Any, **hooks: Any) -> None:
+        super().__init__(*args, **hooks)
+        self._agreement = Answering(self._batchers, self._answer, self._open_epoch)
 
 
 class RealNode(Node):
@@ -98,6 +109,7 @@ class RealNode(Node):
         )  # fmt: skip
         self._buried_ms = self._buried_in = 0
         self._ready = False
+        self.twin = Twin(name, rules, times)
         super().__init__(name, rules, times)
         self._ready = True
 
@@ -107,6 +119,7 @@ class RealNode(Node):
         """Kill the process and start another, which knows nothing."""
         super().restart()
         if self._ready:
+            self.twin.restart()
             self.close()
             self._server.kill()
             self._server.start()
@@ -116,12 +129,14 @@ class RealNode(Node):
         """Have another replication id, as a replica that becomes the primary has."""
         super().promote()
         if self._ready:
+            self.twin.promote()
             self._client.execute_command("REPLICAOF", "127.0.0.1", "1")
             self._client.execute_command("REPLICAOF", "NO", "ONE")
 
     def put(self, state: State) -> None:
         """Have the keys of a snapshot, or none."""
         super().put(state)
+        self.twin.put(state.model.copy() if isinstance(state, Snapshot) else State())
         dumped = state.dumped if isinstance(state, Snapshot) else []
         pipe = self._client.pipeline(transaction=False)
         pipe.flushall()
@@ -153,23 +168,39 @@ class RealNode(Node):
     # -- calls -------------------------------------------------------------------------------------
 
     def call(self, verb: str, op: Any, host_ms: int, expected: tuple[int, int] | None = None) -> Answer:
-        """Run one operation."""
+        """Run one operation, and let the twin answer it as well."""
         time_ms, self.host = self.time_ms(host_ms), host_ms
         self.now = max(time_ms, self.state.hwm)
         self._store.at(time_ms, self.state.hwm, expected)
         self._batcher.raw, self._batcher.added = [], []
+        answer = self._await(self._asked(verb, op))
+        if answer[0] != "bury":
+            self._beside(verb, op, expected, answer)
+        if answer[0] not in {"stepped", "unopened"}:
+            self._read_back(host_ms)
+            self.twin.state.hwm = self.state.hwm  # starts may run ahead of the clock, and take it along
+        return answer
+
+    def _beside(self, verb: str, op: Any, expected: tuple[int, int] | None, answer: Answer) -> None:
+        if self.stores.parted:
+            return
+        told = self.twin.answer(verb, op, self.host, expected, self.time_ms(self.host))
+        if verb not in SILENT and differ(answer, told):
+            self.stores.parted = True  # from here on they have different pasts
+            if not allowed(answer, told):
+                self.stores.tell_difference(f"{verb} {op}: {answer}, and by the rules {told}")
+
+    async def _asked(self, verb: str, op: Any) -> Answer:
         try:
-            answer = self._await(self._run(verb, op))
+            return await self._run(verb, op)
         except NotRunError as error:
             return ["stepped", error.stepped] if error.stepped else ["unopened"]
         except NeedsPolicyError:
-            answer = ["unknown_tenant"]
+            return ["unknown_tenant"]
         except BehindError as error:
-            answer = ["earlier", error.epoch]
+            return ["earlier", error.epoch]
         except NeedsBurialError as needs:
-            answer = ["bury", needs.user, needs.start_ms]
-        self._read_back(host_ms)
-        return answer
+            return ["bury", needs.user, needs.start_ms]
 
     def _await(self, awaitable: Any) -> Any:
         return self.stores.loop.run_until_complete(awaitable)
@@ -203,6 +234,7 @@ class RealNode(Node):
         self.state = state
         if self._store.dumps:
             snapshot = Snapshot(epoch=state.epoch, seq=state.seq, hwm=state.hwm, dumped=self._store.dumped)
+            snapshot.model = self.twin.state.copy()
             self.copies = [kept for kept in self.copies if kept[0] >= host_ms - 2 * KEPT_MS]
             self.copies.append((host_ms, snapshot))
 
@@ -292,6 +324,8 @@ class Valkeys:
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
         self.now_ms = 0
+        self.parted = False  # a store and its twin, in this history
+        self.tell_difference: Callable[[str], None] = print
         self.lease = ""  # what the next lease is to be called, so that histories can be told by its name
         self._servers: list[ValkeyServer] = []
         self._nodes: list[RealNode] = []
@@ -319,6 +353,7 @@ class Valkeys:
             with contextlib.suppress(redis.RedisError):
                 node.close()
         self._nodes = []
+        self.parted = False
 
     def close(self) -> None:
         """End the processes."""

@@ -1,5 +1,6 @@
 """The simulator's schedules on real stores: the same settings, clients, faults and checker, over real scripts.
 
+Beside each store stands the modelled one (`tests.sim.twin`): where it answers otherwise, the history has found something.
 `real_worlds` gives what `tests.sim.run` makes a history of; how a store is made to live in virtual time, and what its
 servers do, is not decided here.
 """
@@ -25,6 +26,7 @@ def real_worlds() -> Iterator[Make]:
         def make(seed: int, setting: Setting, rules: Rules) -> World:
             stores.history_over()
             world = World(seed, setting, rules, parts)
+            stores.tell_difference = world.watch.differs
             for node in world.nodes:
                 if setting.fault in ROLLS_BACK and isinstance(node, RealNode):
                     node.keeps_copies()

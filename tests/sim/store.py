@@ -186,7 +186,7 @@ class Node:
         """Free the seat, as far as no older client of the same user may believe in it."""
         seat = tenant.seats[user]
         if seat.floor + self.times.q_ms > self.now:
-            tenant.seats[user] = seat._replace(expires=seat.floor)
+            tenant.seats[user] = seat._replace(expires=seat.floor, ended="released")
         else:
             del tenant.seats[user]
 
