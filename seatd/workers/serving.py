@@ -5,7 +5,6 @@ listener, for its administrators.  Which process opens epochs, records and sweep
 """
 
 import asyncio
-import contextlib
 import gc
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -44,6 +43,7 @@ from seatd.web.connection import ClientConnection
 from seatd.web.listener import listen
 
 LOOP_PAUSE_S: Final = 1.0
+CANCEL_AGAIN_S: Final = 1.0
 GARBAGE_AFTER: Final = 10_000
 """New containers, beyond those that went, after which garbage is searched for."""
 
@@ -225,6 +225,9 @@ async def _kept_going(name: str, loop: Loop) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        # A library that loses a cancellation, as may happen where what it waits for fails at that instant, is told again.
+        while not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=CANCEL_AGAIN_S)
+            if not task.done():
+                log.warning("loop does not stop", loop=name)
