@@ -25,7 +25,7 @@ from tests.accounts.conftest import Clock
 
 ME = "k_test"
 SECRET = bytes(range(32))
-HELD = Receipt("acme", "ana", "pc1", "lease1", *[0] * (len(Receipt._fields) - 4))  # type: ignore[arg-type]
+HELD = Receipt("acme", "ana", "pc1", "lease1", start_ms=0, expires_ms=0, kind="team", cap=0)
 
 
 def keyring(ring: ReceiptKeys, at_ms: int) -> Keyring:
