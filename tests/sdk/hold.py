@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -33,7 +34,13 @@ async def start(url, *arguments, user="ana", **env):
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env=environ(**env),
+        preexec_fn=_hear_hangups,
     )
+
+
+def _hear_hangups():
+    """Ignore no hang-up, though the tests themselves may run under nohup: what is ignored is inherited."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 async def ended(process):
