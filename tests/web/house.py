@@ -4,7 +4,7 @@ import asyncio
 import itertools
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, exists, select
 
 from seatd.accounts.tokens import make
 from seatd.database.engine import make_engine, reading
@@ -82,8 +82,8 @@ class House:
     def dump(self) -> dict[str, list[Any]]:
         """Every row that an account change can touch.
 
-        Of people only those of this house's tenants: the server is shared, and its recorder may still be meeting the
-        users of another test.
+        Of people only those of this house's tenants that nobody but an account change can have met: the server's recorder
+        may still be meeting users who sat in another test.
         """
         return asyncio.run(self._dump())
 
@@ -96,12 +96,21 @@ class House:
                     columns = [c for c in metadata.tables[name].c if c.name != "last_used_ms"]
                     chosen = select(*columns)
                     if name == "people":
-                        chosen = chosen.where(metadata.tables[name].c.tenant.in_(self._named))
+                        chosen = chosen.where(metadata.tables[name].c.tenant.in_(self._named), *_not_met())
                     rows = await connection.execute(chosen)
                     found[name] = sorted(map(repr, rows.all()))
         finally:
             await engine.dispose()
         return found
+
+
+def _not_met() -> list[ColumnElement[bool]]:
+    """Of people those who never sat, were never refused a seat, and never gave one back."""
+    people = metadata.tables["people"]
+    met = [metadata.tables[name] for name in ("ledger_leases", "denials", "tombstones")]
+    return [
+        ~exists().where(each.c.tenant == people.c.tenant, each.c.person == people.c.person) for each in met
+    ]
 
 
 def refused(answer: Reply, status: int, code: str) -> dict[str, Any]:
