@@ -5,14 +5,16 @@ a binding is two lines.  Lines come sorted by instant, those of one instant in t
 the later line wins.  Users are person ids.  Only what a tenant's rows say may be here, nothing of leases.
 """
 
-from collections.abc import AsyncIterator
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from sqlalchemy import Row, Select, literal, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from seatd.database.schema import bindings, bookings, meters, tariffs, tenants
+from seatd.database.schema import bindings, bookings, meters, tariffs
+from seatd.database.schema import tenants as all_tenants
 from seatd.model import Tariff
 
 
@@ -63,45 +65,48 @@ Fact = TariffFact | BookingFact | BindingFact | MeteredFact
 
 async def tenant_ids(connection: AsyncConnection) -> tuple[str, ...]:
     """List every tenant that ever was, sorted by code point."""
-    rows = await connection.execute(select(tenants.c.id).order_by(tenants.c.id))
+    rows = await connection.execute(select(all_tenants.c.id).order_by(all_tenants.c.id))
     return tuple(rows.scalars())
 
 
-async def facts(connection: AsyncConnection, tenant: str, until_ms: int) -> AsyncIterator[Fact]:
-    """Give a tenant's lines before `until_ms`: its tariffs, bookings, bindings and meters, each in order.
+async def facts(
+    connection: AsyncConnection, tenants: Collection[str], until_ms: int
+) -> defaultdict[str, list[Fact]]:
+    """Give the lines of some tenants before `until_ms`, by tenant: its tariffs, bookings, bindings and meters, each in order.
 
     Metered quantities of all time come too; who rates a month takes those of it.
     """
-    async for row in _rows(connection, _tariffs(tenant, until_ms)):
+    found: defaultdict[str, list[Fact]] = defaultdict(list)
+    for row in await _rows(connection, _tariffs(tenants, until_ms)):
         tariff = Tariff(row.tariff) if row.tariff else None
-        yield TariffFact(tenant, row.at_ms, tariff, row.trial and tariff is not None)
-    async for row in _rows(connection, _bookings(tenant, until_ms)):
-        yield BookingFact(tenant, row.effective_ms, row.product, row.quantity)
-    async for row in _rows(connection, _bindings(tenant, until_ms)):
-        yield BindingFact(tenant, row.at_ms, row.event, row.product, row.person)
-    async for row in _rows(connection, _meters(tenant, until_ms)):
-        yield MeteredFact(tenant, row.at_ms, row.product, row.quantity, row.id)
+        found[row.tenant].append(TariffFact(row.tenant, row.at_ms, tariff, row.trial and tariff is not None))
+    for row in await _rows(connection, _bookings(tenants, until_ms)):
+        found[row.tenant].append(BookingFact(row.tenant, row.effective_ms, row.product, row.quantity))
+    for row in await _rows(connection, _bindings(tenants, until_ms)):
+        found[row.tenant].append(BindingFact(row.tenant, row.at_ms, row.event, row.product, row.person))
+    for row in await _rows(connection, _meters(tenants, until_ms)):
+        found[row.tenant].append(MeteredFact(row.tenant, row.at_ms, row.product, row.quantity, row.id))
+    return found
 
 
-async def _rows(connection: AsyncConnection, query: Select[Any]) -> AsyncIterator[Row[Any]]:
-    async with connection.stream(query) as rows:
-        async for row in rows:
-            yield row
+async def _rows(connection: AsyncConnection, query: Select[Any]) -> Sequence[Row[Any]]:
+    rows: Sequence[Row[Any]] = (await connection.execute(query)).all()
+    return rows
 
 
-def _tariffs(tenant: str, until_ms: int) -> Select[Any]:
+def _tariffs(of: Collection[str], until_ms: int) -> Select[Any]:
     return (
         select(tariffs)
-        .where(tariffs.c.tenant == tenant, tariffs.c.at_ms < until_ms, tariffs.c.cancelled_ms.is_(None))
+        .where(tariffs.c.tenant.in_(of), tariffs.c.at_ms < until_ms, tariffs.c.cancelled_ms.is_(None))
         .order_by(tariffs.c.at_ms, tariffs.c.id)
     )
 
 
-def _bookings(tenant: str, until_ms: int) -> Select[Any]:
+def _bookings(of: Collection[str], until_ms: int) -> Select[Any]:
     return (
         select(bookings)
         .where(
-            bookings.c.tenant == tenant,
+            bookings.c.tenant.in_(of),
             bookings.c.effective_ms < until_ms,
             bookings.c.cancelled_ms.is_(None),
         )
@@ -109,10 +114,10 @@ def _bookings(tenant: str, until_ms: int) -> Select[Any]:
     )
 
 
-def _bindings(tenant: str, until_ms: int) -> Select[Any]:
+def _bindings(of: Collection[str], until_ms: int) -> Select[Any]:
     """Select two lines a binding; where a person was unbound and bound at one instant, in that order."""
-    of_tenant = bindings.c.tenant == tenant
-    columns = (bindings.c.id, bindings.c.product, bindings.c.person)
+    of_tenant = bindings.c.tenant.in_(of)
+    columns = (bindings.c.tenant, bindings.c.id, bindings.c.product, bindings.c.person)
     lines = union_all(
         select(*columns, bindings.c.bound_ms.label("at_ms"), literal("bound").label("event")).where(
             of_tenant
@@ -128,9 +133,9 @@ def _bindings(tenant: str, until_ms: int) -> Select[Any]:
     )
 
 
-def _meters(tenant: str, until_ms: int) -> Select[Any]:
+def _meters(of: Collection[str], until_ms: int) -> Select[Any]:
     return (
         select(meters)
-        .where(meters.c.tenant == tenant, meters.c.at_ms < until_ms)
+        .where(meters.c.tenant.in_(of), meters.c.at_ms < until_ms)
         .order_by(meters.c.at_ms, meters.c.product, meters.c.id)
     )

@@ -27,7 +27,7 @@ from seatd.billing.supposition import on_agent, on_team, with_booked
 from seatd.billing.tenancy import charged_time
 from seatd.catalogue.pricelist import PriceList
 from seatd.database.engine import reading
-from seatd.flows.month_facts import load
+from seatd.flows.month_facts import load_all
 from seatd.flows.months import Months, OpenMonth
 from seatd.flows.price_lists import read
 from seatd.model import TEAM_PRODUCT, Refusal, Tariff, invalid
@@ -162,7 +162,8 @@ class Inquiries:
 
     async def _loaded(self, tenants: list[str], month: Month) -> dict[str, TenantFacts]:
         async with reading(self._engine) as connection:
-            return {tenant: (await load(connection, tenant, month)).facts for tenant in tenants}
+            loaded = await load_all(connection, tenants, month)
+        return {each.facts.tenant: each.facts for each in loaded}
 
 
 def _months_after(period: str, ahead: int) -> str:

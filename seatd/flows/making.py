@@ -29,7 +29,7 @@ from seatd.billing.verify_bundle import canonical, leaf
 from seatd.database.engine import locked, make_engine, reading, writing
 from seatd.database.schema import month_parts, months
 from seatd.flows.corrections import Late
-from seatd.flows.month_facts import load
+from seatd.flows.month_facts import load_all
 from seatd.flows.month_files import FILES, HEADS, NAMES, PRICES, TENANTS, VERIFY, TenantMonth, own_files
 from seatd.flows.months import TENANTS_A_LOT, OpenMonth
 from seatd.flows.price_lists import read
@@ -91,11 +91,11 @@ async def make_files(engine: AsyncEngine, opened: OpenMonth, token: str) -> Made
         async with reading(engine) as connection:
             loaded = [
                 (
-                    await load(connection, tenant, month),
-                    await links_of(connection, tenant, month.start_ms, month.end_ms),
-                    await late.corrections_of(connection, tenant),
+                    facts,
+                    await links_of(connection, facts.facts.tenant, month.start_ms, month.end_ms),
+                    await late.corrections_of(connection, facts.facts.tenant),
                 )
-                for tenant in lot
+                for facts in await load_all(connection, lot, month)
             ]
         await _keep(engine, files, await asyncio.to_thread(_made, files, loaded))
     return files.made

@@ -26,7 +26,7 @@ from seatd.billing.parquet import NoParquetError, write_parquet
 from seatd.database.engine import reading
 from seatd.database.schema import tenants
 from seatd.flows.closed_months import ClosedMonth, ClosedMonths
-from seatd.flows.month_facts import load
+from seatd.flows.month_facts import load_all
 from seatd.flows.month_files import interval_rows
 from seatd.flows.months import TENANTS_A_LOT, Months, OpenMonth
 from seatd.model import Refusal
@@ -42,7 +42,7 @@ async def intervals(months: Months, opened: OpenMonth, file_format: Format) -> A
         names = iter(await tenant_ids(connection))
     while lot := list(islice(names, TENANTS_A_LOT)):
         async with reading(months.engine) as connection:
-            loaded = [await load(connection, tenant, opened.month) for tenant in lot]
+            loaded = await load_all(connection, lot, opened.month)
         rows = [row for each in loaded for row in interval_rows(each, opened.month)]
         yield b"".join(islice(rows_file(INTERVAL_COLUMNS, rows, file_format), headers, None))
 

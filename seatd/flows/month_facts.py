@@ -4,7 +4,7 @@ Decides which rows are of the month: settings since ever (they hold until someth
 overlap it, denials and deliveries within it.  Users are person ids.  Nothing is priced here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
@@ -38,28 +38,43 @@ class MonthFacts:
 
 async def load(connection: AsyncConnection, tenant: str, month: Month) -> MonthFacts:
     """Load what is known of a tenant's month."""
+    (loaded,) = await load_all(connection, [tenant], month)
+    return loaded
+
+
+async def load_all(connection: AsyncConnection, tenants: Sequence[str], month: Month) -> list[MonthFacts]:
+    """Load what is known of the month of each of some tenants, a question a kind of fact for all of them together."""
+    settings = await account.facts(connection, tenants, month.end_ms)
+    spans = await ledger.spans_of(connection, tenants, month.start_ms, month.end_ms)
+    denials = await ledger.denials_of(connection, tenants, month.start_ms, month.end_ms)
+    return [_loaded(each, month, settings[each], spans[each], denials[each]) for each in tenants]
+
+
+def _loaded(
+    tenant: str, month: Month, told: list[Fact], spans: list[LeaseSpan], denials: list[DenialRecord]
+) -> MonthFacts:
     settings = [
         _event(fact)
-        async for fact in account.facts(connection, tenant, month.end_ms)
+        for fact in told
         if not isinstance(fact, account.MeteredFact) or fact.at_ms >= month.start_ms
     ]
-    leases: list[Lease] = []
-    spans: list[LeaseSpan] = []
-    unstarted = 0
-    async for span in ledger.spans_of(connection, tenant, month.start_ms, month.end_ms):
-        end_ms = FOREVER_MS if span.ended_ms is None else span.ended_ms
-        if span.started_ms is None:
-            unstarted += 1
-        elif span.started_ms < end_ms:  # else it never was
-            spans.append(span)
-            leases.append(Lease(span.started_ms, end_ms, span.person, span.tariff == Kind.SERVICE))
-    denials = await ledger.denials_of(connection, tenant, month.start_ms, month.end_ms)
+    # A lease that ends as it starts never was.
+    kept = [each for each in spans if each.started_ms is not None and each.started_ms < _end_ms(each)]
     facts = replace(
         History(settings).facts(tenant),
-        leases=tuple(leases),
+        leases=tuple(
+            Lease(each.started_ms, _end_ms(each), each.person, each.tariff == Kind.SERVICE)
+            for each in kept
+            if each.started_ms is not None
+        ),
         denials=tuple(denial.at_ms for denial in denials),
     )
-    return MonthFacts(facts, unstarted, tuple(settings), tuple(spans), denials)
+    unstarted = sum(each.started_ms is None for each in spans)
+    return MonthFacts(facts, unstarted, tuple(settings), tuple(kept), tuple(denials))
+
+
+def _end_ms(span: LeaseSpan) -> int:
+    return FOREVER_MS if span.ended_ms is None else span.ended_ms
 
 
 def told_events(loaded: MonthFacts, month: Month) -> Iterator[Event]:

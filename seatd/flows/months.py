@@ -25,7 +25,7 @@ from seatd.billing.report import Usage, usage
 from seatd.billing.totals import Totals, totals
 from seatd.catalogue.pricelist import PriceList
 from seatd.database.engine import reading
-from seatd.flows.month_facts import MonthFacts, load
+from seatd.flows.month_facts import MonthFacts, load_all
 from seatd.flows.price_lists import PriceLists
 from seatd.model import invalid
 from seatd.usage.ledger import OpenGap, gaps_since
@@ -104,7 +104,7 @@ class Months:
             names = iter(await tenant_ids(connection))
         while lot := list(islice(names, TENANTS_A_LOT)):
             async with reading(self.engine) as connection:
-                loaded = [await load(connection, tenant, opened.month) for tenant in lot]
+                loaded = await load_all(connection, lot, opened.month)
             yield await asyncio.to_thread(_rate_all, loaded, opened)
 
     async def preview(self, period: str) -> Preview:

@@ -5,9 +5,10 @@ begins in.  Billing's readers know people by their random id; only `sittings`, w
 see, joins their names in.  Nothing is written here and nothing is added up.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
@@ -107,24 +108,24 @@ def _begin(started_ms: int | None, ended_ms: int | None) -> int:
     return started_ms if started_ms is not None else ended_ms or 0
 
 
-def _overlaps(table: Table, tenant: str, from_ms: int, to_ms: int) -> ColumnElement[bool]:
+def _overlaps(table: Table, tenants: Collection[str], from_ms: int, to_ms: int) -> ColumnElement[bool]:
     row = table.c
     begun = or_(row.started_ms < to_ms, and_(row.started_ms.is_(None), row.ended_ms < to_ms))
-    return and_(row.tenant == tenant, begun, or_(row.ended_ms.is_(None), row.ended_ms > from_ms))
+    return and_(row.tenant.in_(tenants), begun, or_(row.ended_ms.is_(None), row.ended_ms > from_ms))
 
 
-def _leases(tenant: str, from_ms: int, to_ms: int) -> Subquery:
-    """Select the leases that overlap a time, as they are known now: what became known late goes before."""
+def _leases(tenants: Collection[str], from_ms: int, to_ms: int) -> Subquery:
+    """Select the leases of some tenants that overlap a time, as they are known now: what became known late goes before."""
     row, late, later = ledger_leases.c, late_leases.c, late_leases.alias("later")
     names = ("tenant", "lease", "partition", "pos", "person", "tariff")
     more = ("started_ms", "ended_ms", "end_reason", "labels")
     known_later = and_(later.c.tenant == late.tenant, later.c.lease == late.lease, later.c.pos > late.pos)
     in_time = select(*(row[name] for name in names + more)).where(
-        _overlaps(ledger_leases, tenant, from_ms, to_ms),
+        _overlaps(ledger_leases, tenants, from_ms, to_ms),
         ~exists().where(late.tenant == row.tenant, late.lease == row.lease),
     )
     since = select(*(late[name] for name in names + more)).where(
-        _overlaps(late_leases, tenant, from_ms, to_ms), ~exists(select(later.c.pos).where(known_later))
+        _overlaps(late_leases, tenants, from_ms, to_ms), ~exists(select(later.c.pos).where(known_later))
     )
     return union_all(in_time, since).subquery("leases")
 
@@ -156,7 +157,7 @@ async def sittings(
 
     `after` is the begin and the id of the lease that those wanted follow.
     """
-    found = _leases(tenant, from_ms, to_ms)
+    found = _leases([tenant], from_ms, to_ms)
     row = found.c
     begin = func.coalesce(row.started_ms, row.ended_ms, 0)
     named = found.outerjoin(people, and_(people.c.tenant == row.tenant, people.c.person == row.person))
@@ -173,21 +174,22 @@ async def sittings(
 
 
 async def spans_of(
-    connection: AsyncConnection, tenant: str, from_ms: int, to_ms: int
-) -> AsyncIterator[LeaseSpan]:
-    """Give all leases of a tenant that overlap `[from_ms, to_ms)`, in the order of the chain."""
-    row = _leases(tenant, from_ms, to_ms).c
-    query: Any = select(
-        row.started_ms, row.ended_ms, row.person, row.tariff, row.lease, row.end_reason
+    connection: AsyncConnection, tenants: Collection[str], from_ms: int, to_ms: int
+) -> defaultdict[str, list[LeaseSpan]]:
+    """Give all leases of some tenants that overlap `[from_ms, to_ms)`, by tenant, in the order of the chain."""
+    row = _leases(tenants, from_ms, to_ms).c
+    query = select(
+        row.tenant, row.started_ms, row.ended_ms, row.person, row.tariff, row.lease, row.end_reason
     ).order_by(row.partition, row.pos, row.lease)
-    async with connection.stream(query) as rows:
-        async for values in rows:
-            yield LeaseSpan(*values)
+    found: defaultdict[str, list[LeaseSpan]] = defaultdict(list)
+    for tenant, *values in await connection.execute(query):
+        found[tenant].append(LeaseSpan(*values))
+    return found
 
 
 async def links_of(connection: AsyncConnection, tenant: str, from_ms: int, to_ms: int) -> tuple[Link, ...]:
     """Give the rows of the chain under the leases that `spans_of` gives, in the same order."""
-    found = _leases(tenant, from_ms, to_ms)
+    found = _leases([tenant], from_ms, to_ms)
     row, before = usage_chain.c, usage_chain.alias("before")
     here = and_(row.partition == found.c.partition, row.pos == found.c.pos)
     one_before = and_(before.c.partition == row.partition, before.c.pos == row.pos - 1)
@@ -200,15 +202,17 @@ async def links_of(connection: AsyncConnection, tenant: str, from_ms: int, to_ms
 
 
 async def denials_of(
-    connection: AsyncConnection, tenant: str, from_ms: int, to_ms: int
-) -> tuple[DenialRecord, ...]:
-    """Give a tenant's denials in `[from_ms, to_ms)`, in order."""
+    connection: AsyncConnection, tenants: Collection[str], from_ms: int, to_ms: int
+) -> defaultdict[str, list[DenialRecord]]:
+    """Give the denials of some tenants in `[from_ms, to_ms)`, by tenant, in order."""
     row = denials.c
-    query = select(row.at_ms, row.person, row.reason).where(
-        row.tenant == tenant, row.at_ms >= from_ms, row.at_ms < to_ms
+    query = select(row.tenant, row.at_ms, row.person, row.reason).where(
+        row.tenant.in_(tenants), row.at_ms >= from_ms, row.at_ms < to_ms
     )
-    found = await connection.execute(query.order_by(row.at_ms, row.person, row.reason))
-    return tuple(DenialRecord(*values) for values in found)
+    found: defaultdict[str, list[DenialRecord]] = defaultdict(list)
+    for tenant, *values in await connection.execute(query.order_by(row.at_ms, row.person, row.reason)):
+        found[tenant].append(DenialRecord(*values))
+    return found
 
 
 async def persons_since(connection: AsyncConnection, tenant: str, since_ms: int) -> set[str]:

@@ -243,8 +243,8 @@ class AccountMachine(RuleBasedStateMachine):
     async def history_agrees(self) -> None:
         self.model.at(self.clock.now_ms)
         async with reading(self.accounts.engine) as connection:
-            lines = facts.facts(connection, self.tenant, self.model.now_ms + 1)
-            got = [line_of(fact) async for fact in lines]
+            lines = await facts.facts(connection, [self.tenant], self.model.now_ms + 1)
+        got = [line_of(fact) for fact in lines[self.tenant]]
         names = await self.accounts.names(
             self.tenant, {str(line[3]) for line in got if line[0] in ("bound", "unbound")}
         )
