@@ -1,11 +1,13 @@
 """What can stand in a history: one frozen type a kind of line.
 
 Instants are `at_ms`, UTC epoch milliseconds; ids are those of API.md.  The same types come from a
-history file and from the rows of the ledger; what they add up to is `history`'s.
+history file and from the rows of the ledger; what they add up to is `history`'s.  The two kinds of which there
+are millions are tuples, which are made in a third of the time.
 """
 
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import NamedTuple
 
 from seatd.model import Kind, Tariff
 
@@ -41,8 +43,7 @@ class Bound:
     bound: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class SeatStarted:
+class SeatStarted(NamedTuple):
     """A lease begins; `service` for a service user, who is outside count and bill.
 
     `tariff` is what was said of it: `team`, `agent`, `service`, or nothing.
@@ -60,8 +61,7 @@ class SeatStarted:
         return self.tariff == Kind.SERVICE
 
 
-@dataclass(frozen=True, slots=True)
-class SeatEnded:
+class SeatEnded(NamedTuple):
     """A lease is over from here on."""
 
     at_ms: int

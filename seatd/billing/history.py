@@ -6,7 +6,7 @@ denials and meter readings are known by their ids and count once.  Months, price
 are not known here.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
@@ -21,7 +21,16 @@ from seatd.billing.events import (
     TariffSet,
 )
 from seatd.billing.facts import Lease, MeterReading, TariffSpan, TenantFacts
-from seatd.model import Kind, Tariff
+from seatd.billing.packing import (
+    end_of,
+    has_start,
+    packed_end,
+    packed_start,
+    same_start,
+    start_of,
+    unpacked,
+)
+from seatd.model import Tariff
 from seatd.usage.intervals import FOREVER_MS, Intervals, steps, union
 
 
@@ -44,29 +53,6 @@ class HistoryError(ValueError):
         super().__init__(f"{place}: {reason}" if place else reason)
 
 
-class _LeaseRecord:
-    """A lease while lines may still come; None is not yet known.  Small: there may be millions."""
-
-    __slots__ = ("end_ms", "start_ms", "tariff", "user")
-
-    def __init__(self) -> None:
-        self.start_ms: int | None = None
-        self.end_ms: int | None = None
-        self.user = ""
-        self.tariff = ""
-
-    @property
-    def service(self) -> bool:
-        return self.tariff == Kind.SERVICE
-
-    def same_start(self, event: SeatStarted) -> bool:
-        """Tell whether an event says the same again; one that leaves the tariff out contradicts neither tariff."""
-        said = {self.tariff, event.tariff} - {""}
-        if (self.start_ms, self.user, self.service) != (event.at_ms, event.user, event.service):
-            return False
-        return len(said) < 2
-
-
 @dataclass(slots=True)
 class _TenantRecord:
     """One tenant's events as they come in; settings by what they set, then by instant."""
@@ -74,7 +60,8 @@ class _TenantRecord:
     tariffs: dict[int, tuple[Tariff | None, bool]] = field(default_factory=dict)
     bookings: dict[str, dict[int, int]] = field(default_factory=dict)
     bindings: dict[str, dict[str, dict[int, bool]]] = field(default_factory=dict)
-    leases: dict[str, _LeaseRecord] = field(default_factory=dict)
+    leases: dict[str, int] = field(default_factory=dict)
+    """By id, packed: there may be millions."""
     denials: set[tuple[int, str, str]] = field(default_factory=set)
     meters: dict[str, dict[str, MeterReading]] = field(default_factory=dict)
 
@@ -91,6 +78,8 @@ class History:
         self._tenants: dict[str, _TenantRecord] = {}
         self._ends_without_start: dict[tuple[str, str], Place | None] = {}
         self._products: dict[str, Place | None] = {}
+        self._users: list[str] = []
+        self._numbers: dict[str, int] = {}
         for event in events:
             self.add(event)
 
@@ -125,7 +114,7 @@ class History:
                 product: {user: _bound_intervals(settings) for user, settings in users.items()}
                 for product, users in record.bindings.items()
             },
-            leases=tuple(_leases(record.leases.values())),
+            leases=tuple(_leases(record.leases.values(), self._users)),
             denials=tuple(sorted(at for at, _, _ in record.denials)),
             meters={product: tuple(sorted(each.values())) for product, each in record.meters.items()},
         )
@@ -148,32 +137,41 @@ class History:
         users.setdefault(event.user, {})[event.at_ms] = event.bound
 
     def _add_started(self, record: _TenantRecord, event: SeatStarted, place: Place | None) -> None:
-        lease = record.leases.get(event.lease) or _LeaseRecord()
-        if lease.start_ms is not None:
-            if not lease.same_start(event):
-                raise HistoryError(f"lease {event.lease!r} was already started, with other content", place)
-            lease.tariff = lease.tariff or event.tariff
+        new = packed_start(event.at_ms, self._number_of(event.user), event.tariff)
+        known = record.leases.setdefault(event.lease, new)
+        if known == new:
             return
-        if lease.end_ms is not None and lease.end_ms < event.at_ms:
+        if has_start(known):
+            if not same_start(known, new):
+                raise HistoryError(f"lease {event.lease!r} was already started, with other content", place)
+            record.leases[event.lease] = known | new
+            return
+        if (end_ms := end_of(known)) is not None and end_ms < event.at_ms:
             end_place = self._ends_without_start[event.tenant, event.lease]
             beside = f" ({end_place})" if end_place else ""
             raise HistoryError(f"lease {event.lease!r} starts after its end{beside}", place)
-        lease.start_ms, lease.user, lease.tariff = event.at_ms, event.user, event.tariff
-        record.leases[event.lease] = lease
+        record.leases[event.lease] = known | new
         self._ends_without_start.pop((event.tenant, event.lease), None)
 
+    def _number_of(self, user: str) -> int:
+        number = self._numbers.get(user)
+        if number is None:
+            number = self._numbers[user] = len(self._users)
+            self._users.append(user)
+        return number
+
     def _add_ended(self, record: _TenantRecord, event: SeatEnded, place: Place | None) -> None:
-        lease = record.leases.get(event.lease) or _LeaseRecord()
-        if lease.end_ms is not None:
-            if lease.end_ms != event.at_ms:
+        known = record.leases.get(event.lease, 0)
+        end_ms = end_of(known)
+        if end_ms is not None:
+            if end_ms != event.at_ms:
                 raise HistoryError(f"lease {event.lease!r} already ended, at another instant", place)
             return
-        if lease.start_ms is None:
+        if not has_start(known):
             self._ends_without_start[event.tenant, event.lease] = place
-        elif event.at_ms < lease.start_ms:
+        elif event.at_ms < start_of(known):
             raise HistoryError(f"lease {event.lease!r} ends before its start", place)
-        lease.end_ms = event.at_ms
-        record.leases[event.lease] = lease
+        record.leases[event.lease] = known | packed_end(event.at_ms)
 
     def _add_denied(self, record: _TenantRecord, event: Denied, _place: Place | None) -> None:
         record.denials.add((event.at_ms, event.user, event.reason))
@@ -204,9 +202,9 @@ def _bound_intervals(settings: Mapping[int, bool]) -> Intervals:
     return union((at_ms, end) for (at_ms, bound), end in zip(changes, ends, strict=True) if bound)
 
 
-def _leases(records: Iterable[_LeaseRecord]) -> Iterator[Lease]:
+def _leases(packed: Iterable[int], users: Sequence[str]) -> Iterator[Lease]:
     """Yield the leases that were ever open: one that ends as it starts does not exist."""
-    for record in records:
-        end_ms = FOREVER_MS if record.end_ms is None else record.end_ms
-        if record.start_ms is not None and record.start_ms < end_ms:
-            yield Lease(record.start_ms, end_ms, record.user, record.service)
+    for lease in packed:
+        start_ms, end_ms, user, service = unpacked(lease)
+        if start_ms < end_ms:
+            yield Lease(start_ms, end_ms, users[user], service)

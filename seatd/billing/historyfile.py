@@ -8,9 +8,7 @@ whether they contradict each other, is `history`'s.
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import date
 from decimal import Decimal
-from functools import lru_cache
 from typing import Any, Final, NoReturn
 
 from seatd.billing.events import (
@@ -24,15 +22,11 @@ from seatd.billing.events import (
     TariffSet,
 )
 from seatd.billing.history import HistoryError, Place
+from seatd.billing.instants import parse_instant
+from seatd.billing.seatlines import NAME_MAX, quick_event
 from seatd.model import Kind, Tariff, is_id
 
-_AT: Final = re.compile(
-    r"([0-9]{4}-[0-9]{2}-[0-9]{2})T([01][0-9]|2[0-3]):([0-5][0-9]):([0-5][0-9])(?:\.([0-9]{1,3}))?"
-    r"(?:Z|([+-])([01][0-9]|2[0-3]):([0-5][0-9]))\Z"
-)
 _QUANTITY: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,6})?\Z")
-_EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
-_NAME_MAX: Final = 128
 # What a 64-bit column holds: a number without end would be one that cannot be priced or printed.
 _BOOKED_MAX: Final = (1 << 63) - 1
 
@@ -60,6 +54,11 @@ def read_history(lines: Iterable[bytes], file: str) -> Iterator[tuple[Place, Eve
 
 def parse_line(line: bytes) -> Event:
     """Read one JSON line; `HistoryError`, without a place, where it is not an event."""
+    return quick_event(line) or _careful_event(line)
+
+
+def _careful_event(line: bytes) -> Event:
+    """Read any line, and say what is wrong with it."""
     fields = _fields(line)
     name = fields.get("event")
     event = _EVENTS.get(name) if isinstance(name, str) else None
@@ -72,28 +71,14 @@ def parse_line(line: bytes) -> Event:
     for key in required:
         if key not in fields:
             raise HistoryError(f"{key}: is missing")
-    return make(parse_instant(fields["at"]), _id(fields, "tenant"), fields)
+    return make(_at(fields), _id(fields, "tenant"), fields)
 
 
-def parse_instant(text: object) -> int:
-    """Read `YYYY-MM-DDTHH:MM:SS[.f{1,3}](Z|+HH:MM|-HH:MM)` as epoch milliseconds."""
-    match = _AT.match(text) if isinstance(text, str) else None
-    if match is None:
-        raise HistoryError("at: must be YYYY-MM-DDTHH:MM:SS[.f{1,3}] with Z, +HH:MM or -HH:MM")
-    day, hour, minute, second, fraction, sign, offset_hour, offset_minute = match.groups()
-    seconds = _day_s(day) + int(hour) * 3600 + int(minute) * 60 + int(second)
-    if sign:
-        offset_s = int(offset_hour) * 3600 + int(offset_minute) * 60
-        seconds += -offset_s if sign == "+" else offset_s
-    return seconds * 1000 + (int(fraction.ljust(3, "0")) if fraction else 0)
-
-
-@lru_cache(maxsize=1024)
-def _day_s(day: str) -> int:
+def _at(fields: _Line) -> int:
     try:
-        return (date.fromisoformat(day).toordinal() - _EPOCH_DAY) * 86_400
-    except ValueError:
-        raise HistoryError(f"at: there is no day {day}") from None
+        return parse_instant(fields["at"])
+    except ValueError as error:
+        raise HistoryError(f"at: {error}") from None
 
 
 def _fields(line: bytes) -> _Line:
@@ -134,8 +119,8 @@ def _id(fields: _Line, key: str) -> str:
 def _name(fields: _Line, key: str) -> str:
     """Read a text that others chose: the id of a lease or a delivery, a reason."""
     value = fields[key]
-    if not isinstance(value, str) or not 1 <= len(value) <= _NAME_MAX or not value.isprintable():
-        raise HistoryError(f"{key}: must be 1 to {_NAME_MAX} printable characters")
+    if not isinstance(value, str) or not 1 <= len(value) <= NAME_MAX or not value.isprintable():
+        raise HistoryError(f"{key}: must be 1 to {NAME_MAX} printable characters")
     return value
 
 

@@ -12,7 +12,8 @@ from seatd.billing.demand import demand, peak_witnesses, refused, worth_asking
 from seatd.billing.explanation import explain
 from seatd.billing.facts import Lease, TariffSpan, TenantFacts
 from seatd.billing.history import History
-from seatd.billing.historyfile import parse_instant, read_history
+from seatd.billing.historyfile import read_history
+from seatd.billing.instants import parse_instant
 from seatd.billing.months import Month
 from seatd.billing.rating import net_of, project, rate
 from seatd.billing.report import usage

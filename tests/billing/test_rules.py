@@ -11,7 +11,7 @@ from seatd.billing.amounts import exact_sum, plain, round_half_up
 from seatd.billing.events import Booked, Bound, Denied, Metered, SeatEnded, SeatStarted, TariffSet
 from seatd.billing.export import charge_row, charges_file
 from seatd.billing.history import History, HistoryError
-from seatd.billing.historyfile import parse_instant
+from seatd.billing.instants import parse_instant
 from seatd.billing.months import Month
 from seatd.billing.rating import rate
 from seatd.billing.report import usage

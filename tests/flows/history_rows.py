@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from seatd.billing.events import Booked, Denied, Event, Metered, SeatEnded, SeatStarted, TariffSet
+from seatd.billing.events import Booked, Bound, Denied, Event, Metered, SeatEnded, SeatStarted, TariffSet
 from seatd.billing.history import History
 from seatd.database.engine import writing
 from seatd.database.schema import (
@@ -57,7 +57,7 @@ async def _write_tenant(connection: AsyncConnection, tenant: str, events: list[E
         )
     )
     facts = History(events).facts(tenant)
-    users = sorted({e.user for e in events if hasattr(e, "user")})
+    users = sorted({e.user for e in events if isinstance(e, SeatStarted | Bound | Denied)})
     person = {user: f"p_{number:016}" for number, user in enumerate(users)}
     await write(people, [{"person": person[user], "name": user} for user in users])
     await write(

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import event
 
-from seatd.billing.historyfile import parse_instant
+from seatd.billing.instants import parse_instant
 from seatd.database.engine import make_engine
 from seatd.flows.closing import Closing, Waits
 from seatd.flows.months import Months

@@ -15,7 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from seatd.accounts import audit
 from seatd.accounts.service import Accounts
 from seatd.billing import verify_bundle
-from seatd.billing.historyfile import parse_instant, read_history
+from seatd.billing.historyfile import read_history
+from seatd.billing.instants import parse_instant
 from seatd.database.engine import reading, writing
 from seatd.database.schema import meters, partitions, seq_gaps
 from seatd.flows.closed_months import ClosedMonths

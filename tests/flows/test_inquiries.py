@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from seatd.billing.historyfile import parse_instant, read_history
+from seatd.billing.historyfile import read_history
+from seatd.billing.instants import parse_instant
 from seatd.flows import inquiries as inquiries_module
 from seatd.flows.inquiries import Inquiries, Supposition
 from seatd.flows.months import Months

@@ -8,7 +8,8 @@ import duckdb
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from seatd.billing.historyfile import parse_instant, read_history
+from seatd.billing.historyfile import read_history
+from seatd.billing.instants import parse_instant
 from seatd.flows import month_exports
 from seatd.flows.closed_months import ClosedMonths
 from seatd.flows.closing import Closing, Waits

@@ -11,7 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from seatd.accounts import audit
 from seatd.accounts.service import Accounts
 from seatd.billing.export import Format
-from seatd.billing.historyfile import parse_instant, read_history
+from seatd.billing.historyfile import read_history
+from seatd.billing.instants import parse_instant
 from seatd.database.engine import reading, writing
 from seatd.database.schema import ledger_leases, outbox, seq_gaps
 from seatd.flows import months as months_module
