@@ -32,8 +32,13 @@ texts = st.sampled_from(
         "tariff",
         "2026-03-01T00:00:00Z",
         "2026-02-29T00:00:00Z",
+        "2026-03-01T24:00:00Z",
+        "2026-03-01T00:00:60Z",
+        "2026-03-01T00:00:00z",
+        "service",
+        "é",
+        "x" * 129,
     ]
-    + ["2026-03-01T24:00:00Z", "2026-03-01T00:00:60Z", "2026-03-01T00:00:00z", "service", "é", "x" * 129]
 )
 values = texts | st.none() | st.booleans() | st.integers(-1, 9) | st.lists(texts, max_size=1)
 names = st.sampled_from([*STARTED, "tariff", "x_note", "note"])
