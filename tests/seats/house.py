@@ -74,7 +74,8 @@ class House:
         await self.reads.open_epoch(partition, seen.epoch, self.epoch)
 
     async def bury(self, _tenant: str, user: str, start_ms: int, reason: str) -> int:
-        if self.buries:
+        buried = self.tombstones.get(user)
+        if self.buries and (buried is None or buried.start_ms < start_ms):  # the latest start holds
             self.tombstones[user] = Tombstone(user, start_ms, reason)
         return self.epoch if self.buries else 0
 

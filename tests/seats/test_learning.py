@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from seatd.model import Refusal, Tariff
+from seatd.model import Refusal, Tariff, Tombstone
 from seatd.seats.model import Caller
 from seatd.seats.store import SCRIPTS, TENANT_KEYS
 from tests.seats.house import DELTA, KEY, TTL, WINDOW, Q, house
@@ -189,6 +189,23 @@ async def a_release_while_learning_is_final(valkey: ValkeyServer) -> None:
         assert await code(made.renew(ana)) == "lease_gone released"
 
 
+async def a_release_that_was_lost_on_its_way_is_told_once(valkey: ValkeyServer) -> None:
+    async with house(valkey) as made:
+        earlier = await made.acquire("ana", request_id="r1")
+        ana = await made.acquire("ana", request_id="r2")
+        bob = await made.acquire("bob")
+        made.lose()
+        # Its tombstone was in SQL when the store was lost, before the script ran.
+        made.tombstones["ana"] = Tombstone("ana", ana.start_ms, "released")
+        made.tombstones["bob"] = Tombstone("bob", bob.start_ms, "revoked")
+        for lease in (earlier, ana, ana, bob):
+            made.later(5)
+            await made.release(lease)
+            assert await code(made.renew(lease)) != "granted"
+        (ended,) = await made.reads.events(0, "0-0", 10)
+        assert (ended.kind, ended.lease, ended.reason) == ("ended", ana.lease, "released")
+
+
 async def a_service_user_is_learnt_outside_of_the_cap(valkey: ValkeyServer) -> None:
     async with house(valkey) as made:
         made.change(bindings={"vendor": ("service",)})
@@ -324,6 +341,7 @@ RULES = [
     a_switch_there_and_back_ends_the_leases_of_before,
     the_later_start_wins,
     a_release_while_learning_is_final,
+    a_release_that_was_lost_on_its_way_is_told_once,
     a_service_user_is_learnt_outside_of_the_cap,
     a_new_tenant_does_not_learn,
     events_of_epochs_tell_one_story,

@@ -25,13 +25,19 @@ local function release(op)
   if other_epoch(op[6]) then return {'earlier', tonumber(EPOCH)} end
   local rec, expires = load_lease(st, user), 0
   if st.learning then  -- nothing is swept, and what is not known here must not come back either
-    local late = start <= tombstone(st, user)
+    -- A release that was lost on its way has left its own tombstone; its end is yet to be told.
+    local buried, why = tombstone(st, user)
+    local late = start < buried or start == buried and why ~= 'released'
     bury(st, user, start, 'released')
     if rec then expires = expires_of(st, rec, user) end
     local meaning = redis.call('HGET', st.x, lease)
     late = late or meaning and cmsgpack.unpack(meaning)[1] ~= ''  -- its end was told when another replaced it
     if (not rec or rec[LEASE] ~= lease) and not late then
       emit({'ended', st.name, NOW, lease, user, 'released'})
+      local forget = NOW + Q + st.ttl
+      redis.call('HSET', st.x, lease, cmsgpack.pack({'released', NOW, user}))
+      redis.call('ZADD', st.f, forget, lease)
+      look_again(st, forget)
     end
   elseif rec then rec, expires = settle(st, user, rec) end
   if not rec or rec[START] > start then return {'released', 0} end
