@@ -69,6 +69,8 @@ def unpack(raw: bytes, found: Found) -> dict[str, bytes]:
     except zlib.error:
         tar, reason = _as_far_as(packed), "the compressed bytes are damaged"
     files, last = _entries(tar, found)
+    if SEAL in files:
+        found.append(f"{SEAL}: stands among the files that were sealed")
     if reason:
         found.append(f"{last or 'archive'}: {reason} here or after it")
     if raw != packed + seal(packed):
@@ -473,7 +475,15 @@ def check(files: Mapping[str, bytes], kid: str = "") -> Iterator[str]:
         return
     try:
         yield from _again(files, envelope["signed"])
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        ArithmeticError,
+        IndexError,
+        RecursionError,
+    ) as error:
         yield f"history.jsonl, prices.toml: cannot be reckoned with ({type(error).__name__}: {error})"
 
 
@@ -482,12 +492,21 @@ def signed_of(files: Mapping[str, bytes]) -> dict[str, Any]:
     return dict(json.loads(files["manifest.json"])["signed"])
 
 
+def _forms(files: Mapping[str, bytes], envelope: dict[str, Any], own: dict[str, Any]) -> Iterator[str]:
+    for name, value, keys in (
+        ("manifest.json", envelope, {"signed", "signature"}),
+        ("tenant.json", own, {"tenant", "files", "path"}),
+    ):
+        if files[name] != canonical(value):
+            yield f"{name}: is not written as it was"
+        if set(value) != keys:  # what else stands there is signed by nobody
+            yield f"{name}: does not say what it should, and nothing else"
+
+
 def _signed(
     files: Mapping[str, bytes], envelope: dict[str, Any], own: dict[str, Any], kid: str
 ) -> Iterator[str]:
-    for name, value in (("manifest.json", envelope), ("tenant.json", own)):
-        if files[name] != canonical(value):
-            yield f"{name}: is not written as it was"
+    yield from _forms(files, envelope, own)
     signed, signature = envelope["signed"], envelope["signature"]
     said = canonical({"alg": "Ed25519", "kid": thumbprint(signature["x"]), "x": signature["x"]})
     if canonical({key: signature[key] for key in signature if key != "value"}) != said:
@@ -497,8 +516,11 @@ def _signed(
     if kid and signature["kid"] != kid:
         yield f"manifest.json: was signed by the key {signature['kid']}, not by {kid}"
     at = leaf(own["tenant"], own["files"])
-    for side, other in own["path"]:
-        at = node(bytes.fromhex(other), at) if side == "left" else node(at, bytes.fromhex(other))
+    for side, text in own["path"]:
+        other = bytes.fromhex(text)
+        if side not in ("left", "right") or text != other.hex():
+            yield "tenant.json: its way up the tree is not written as it was"
+        at = node(other, at) if side == "left" else node(at, other)
     if at.hex() != signed["tenants"]["root"]:
         yield "tenant.json: is not of the month that the manifest is of"
 

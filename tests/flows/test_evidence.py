@@ -129,6 +129,38 @@ def test_what_is_missing_cut_or_added_is_found(acme: bytes, tmp_path: Path) -> N
     assert b"".join(pack(files)) == acme
 
 
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("tenant.json", b'"left"', b'"lefu"'),
+        ("tenant.json", b'"right"', b'"rught"'),
+        ("tenant.json", b'{"files"', b'{"aaa":1,"files"'),
+        ("manifest.json", b'{"signature"', b'{"aaa":1,"signature"'),
+        ("prices.toml", b'unit_price = "39.00"', b'unit_price = "39/00"'),
+    ],
+)
+def test_what_nobody_signed_is_found_too(acme: bytes, name: str, old: bytes, new: bytes) -> None:
+    files = files_of(acme)
+    if old in files[name]:
+        changed = files | {name: files[name].replace(old, new, 1)}
+        assert any(each.startswith(name) for each in verify_bundle.check(changed))
+        assert any(name in each for each in wrong(b"".join(pack(changed))))
+
+
+def test_digests_on_the_way_up_have_one_form(acme: bytes) -> None:
+    files = files_of(acme)
+    own = json.loads(files["tenant.json"])
+    own["path"] = [[side, text.upper()] for side, text in own["path"]]
+    assert own["path"]
+    found = verify_bundle.check(files | {"tenant.json": verify_bundle.canonical(own)})
+    assert list(found) == ["tenant.json: its way up the tree is not written as it was"] * len(own["path"])
+
+
+def test_a_second_seal_is_found(acme: bytes) -> None:
+    sealed = b"".join(pack(files_of(acme) | {verify_bundle.SEAL: b"{}"}))
+    assert wrong(sealed) == [f"{verify_bundle.SEAL}: stands among the files that were sealed"]
+
+
 def test_another_key_is_named(acme: bytes) -> None:
     files = files_of(acme)
     kid = Signer(Keyring.of("k", {"k": b"k" * 32})).kid
