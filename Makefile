@@ -42,7 +42,7 @@ format: setup ## format and fix what can be fixed
 demo: setup ## a call centre's day in half a minute, against a real server
 	$(BIN)/python -m bench.demo
 
-bench: setup ## measure seatd beside its peers, at most 12 minutes; QUICK=1, ONLY="http channel"
+bench: setup ## measure seatd beside its peers, at most 20 minutes; QUICK=1, ONLY="http channel"
 	$(BIN)/python -m bench.run $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
 
 constraints: setup ## pin again: newest versions with hashes, no index named

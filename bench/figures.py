@@ -188,7 +188,26 @@ def _pressure(found: Found) -> Iterator[Figure]:
 def _ledger(found: Found) -> Iterator[Figure]:
     for row in found.get("ledger", []):
         what = f"usage events into the ledger, {row['database']}"
-        yield _least(what, row["per_s"], None, f"{row['events']:,} events", "/s")
+        yield _least(what, row["per_s"], 20_000, f"{row['events']:,} events", "/s")
+
+
+def _money(found: Found) -> Iterator[Figure]:
+    if "rating" in found:
+        rating = found["rating"]
+        peaks, month = rating["peaks"]["seconds"], f"a month of {rating['leases']:,} leases"
+        sources = [(f"the ledger, {name}", run, 10) for name, run in rating["ledger"].items()]
+        for name, run, aim in [*sources, ("a history file", rating["file"], 40)]:
+            of = f"{run['seconds']:.1f} / {peaks:.1f} s"
+            yield _most(f"{month}, rated from {name} / DuckDB's peaks", run["seconds"] / peaks, aim, of)
+            of = f"beside {rating['peaks']['rss_bytes'] / 2**20:.0f} MiB"
+            yield _most(f"peak memory of that, {name}", run["rss_bytes"] / 2**20, 300, of, "MiB")
+    for name, row in found.get("closing", {}).get("databases", {}).items():
+        alone, beside = row["alone"]["p99_ms"], max(each["p99_ms"] for each in row["beside"])
+        limit = 1.5 if name == "PostgreSQL" else None
+        of = f"{beside:.2f} / {alone:.2f} ms, {row['seconds_at_most']:.0f} s at most"
+        yield _most(
+            f"p99 of renewals beside the close of a month / without, {name}", beside / alone, limit, of
+        )
 
 
 FAMILIES: tuple[Callable[[Found], Iterator[Figure]], ...] = (
@@ -200,4 +219,5 @@ FAMILIES: tuple[Callable[[Found], Iterator[Figure]], ...] = (
     _memory,
     _pressure,
     _ledger,
+    _money,
 )

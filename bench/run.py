@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import figures, report
-from bench.parts import Bench, alone, channel, curves, http, pressure
+from bench.parts import Bench, alone, channel, curves, http, money, pressure
 from bench.processes import Generator, peer, settle
 from tests import postgres
 
@@ -34,9 +34,11 @@ PARTS: dict[str, Callable[[Bench], Awaitable[None]]] = {
     "storm": pressure.storm,
     "overload": pressure.overload,
     "ledger": alone.ingest,
+    "rating": money.rating,
+    "closing": money.closing,
     "curves": curves.run,
 }
-NEED_POSTGRES = {"sql", "ledger", "curves"}
+NEED_POSTGRES = {"sql", "ledger", "rating", "closing", "curves"}
 SECONDS, SECONDS_QUICK = 4.0, 1.5
 
 
@@ -86,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--seconds", type=float, help=f"for each measurement ({SECONDS}, quick {SECONDS_QUICK})"
     )
-    parser.add_argument("--minutes", type=float, default=12, help="for all together (%(default)s)")
+    parser.add_argument("--minutes", type=float, default=20, help="for all together (%(default)s)")
     parser.add_argument(
         "--out", type=Path, default=report.ROOT / "var" / "bench", help="folder (%(default)s)"
     )

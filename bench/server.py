@@ -16,6 +16,8 @@ import aiohttp
 
 START_S = 60.0
 STOP_S = 30.0
+ANSWER_S = 10.0
+CLOSE_S = 900.0
 
 
 class AwayError(Exception):
@@ -35,7 +37,7 @@ class Server:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10))
+        self._session = aiohttp.ClientSession()
         try:
             await self.start()
         except BaseException:
@@ -112,13 +114,23 @@ class Server:
         """Add a price list."""
         await self._asked("POST", "/v1/billing/price-lists", toml, "application/toml")
 
-    async def _asked(self, method: str, path: str, body: str | None, content_type: str) -> str:
+    async def close_month(self, period: str) -> None:
+        """Close a month, however long that takes."""
+        await self._asked("POST", f"/v1/billing/{period}/close", "{}", "application/json", within_s=CLOSE_S)
+
+    async def _asked(
+        self, method: str, path: str, body: str | None, content_type: str, within_s: float = ANSWER_S
+    ) -> str:
         assert self._session is not None
         key = (self.folder / "data" / "admin.key").read_text().strip()
         headers = {"Authorization": f"Bearer {key}"} | ({"Content-Type": content_type} if body else {})
         try:
             async with self._session.request(
-                method, self.internal_url + path, data=body, headers=headers
+                method,
+                self.internal_url + path,
+                data=body,
+                headers=headers,
+                timeout=aiohttp.ClientTimeout(total=within_s),
             ) as answer:
                 text = await answer.text()
         except (aiohttp.ClientError, TimeoutError) as error:

@@ -1,0 +1,84 @@
+"""A month in money: rated from the ledger and from a file, beside a mere query for peaks; closed beside renewals."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from bench import month
+from bench.parts import TENANT, Bench
+from bench.server import Server
+
+TENANTS, LEASES = 5_000, 1_000_000
+QUICK_SHARE = 20
+PEAK_RUNS = 3
+OFFERED_PER_S = 1_000
+BESIDE_S = 8.0
+
+
+async def rating(bench: Bench) -> None:
+    """Rate a month from SQLite, from PostgreSQL and from a history file; ask DuckDB for its peaks."""
+    async with _made(bench) as (folder, made):
+        peaks = [
+            await month.measured("bench.month", "peaks", f"{folder}/leases.parquet") for _ in range(PEAK_RUNS)
+        ]
+        files = ("--history", f"{folder}/history.jsonl", "--price-list", f"{folder}/prices.toml")
+        file = await month.measured("seatd", "billing", "rate", *files, "--period", month.PERIOD)
+        found: dict[str, Any] = {"peaks": min(peaks)._asdict(), "file": file._asdict(), "ledger": {}}
+        for name, url in _databases(bench, folder):
+            await month.fill(made, url, _tenants(bench))
+            found["ledger"][name] = (await month.measured("bench.month", "ledger", url))._asdict()
+        bench.found["rating"] = {"leases": _leases(bench), "tenants": _tenants(bench), **found}
+
+
+async def closing(bench: Bench) -> None:
+    """Close a month while others renew; the latency of renewals before and beside it."""
+    rows: dict[str, Any] = {}
+    async with _made(bench) as (folder, made):
+        for name, url in _databases(bench, folder):
+            await month.fill(made, url, _tenants(bench))
+            async with Server("--database", url) as server:
+                rows[name] = await _closed(bench, server)
+    bench.found["closing"] = {"leases": _leases(bench), "tenants": _tenants(bench), "databases": rows}
+
+
+async def _closed(bench: Bench, server: Server) -> dict[str, Any]:
+    key = await server.tenant(TENANT, tariff="team", seats=1_000_000)
+    plan: dict[str, Any] = {"rate": OFFERED_PER_S, "seconds": BESIDE_S}
+    alone = await bench.renewals(server, key, **plan)
+    began_s = time.perf_counter()
+    closing = asyncio.create_task(server.close_month(month.PERIOD))
+    beside: list[dict[str, Any]] = []
+    while not closing.done():
+        beside.append(await bench.renewals(server, key, prefix=f"b{len(beside)}", **plan))
+        closed_s = time.perf_counter() - began_s
+    await closing
+    return {
+        "alone": alone["all"],
+        "beside": [each["all"] for each in beside],
+        "seconds_at_most": round(closed_s, 1),
+    }
+
+
+@asynccontextmanager
+async def _made(bench: Bench) -> AsyncIterator[tuple[Path, Any]]:
+    with TemporaryDirectory(prefix="seatd-bench-") as name:
+        made = await asyncio.to_thread(month.make, Path(name), _tenants(bench), _leases(bench))
+        yield Path(name), made
+        made.close()
+
+
+def _databases(bench: Bench, folder: Path) -> list[tuple[str, str]]:
+    urls = [("SQLite", f"sqlite:///{folder}/ledger.db"), ("PostgreSQL", bench.database(driver=True))]
+    return [(name, url) for name, url in urls if url]
+
+
+def _tenants(bench: Bench) -> int:
+    return TENANTS // (QUICK_SHARE if bench.quick else 1)
+
+
+def _leases(bench: Bench) -> int:
+    return LEASES // (QUICK_SHARE if bench.quick else 1)
