@@ -294,6 +294,7 @@ chain_heads: Final = Table(
 )
 """Where each partition's chain ends; whoever appends holds the row to the end of the transaction."""
 
+CLOSED: Final = "closed"
 months: Final = Table(
     "months",
     metadata,

@@ -16,11 +16,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from seatd.billing.bundle import pack, way_up
 from seatd.billing.verify_bundle import COMMON, canonical, leaf
 from seatd.database.engine import reading
-from seatd.database.schema import month_parts, months
+from seatd.database.schema import CLOSED, month_parts, months
 from seatd.flows.month_files import HEADS, TENANTS
 from seatd.model import Refusal
 
-CLOSED: Final = "closed"
 MANIFEST: Final = "manifest.json"
 _PARTS_AT_ONCE: Final = 16
 

@@ -22,9 +22,9 @@ from seatd.billing import bundle
 from seatd.billing.verify_bundle import canonical
 from seatd.database import freezing
 from seatd.database.engine import locked, reading, writing
-from seatd.database.schema import late_facts, month_parts, months
+from seatd.database.schema import CLOSED, late_facts, month_parts, months
 from seatd.flows import closed_months, completeness
-from seatd.flows.closed_months import CLOSED, ClosedMonth
+from seatd.flows.closed_months import ClosedMonth
 from seatd.flows.making import CLOSING, Made, hold, make_files
 from seatd.flows.months import Months, OpenMonth
 from seatd.flows.signing import Signer

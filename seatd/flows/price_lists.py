@@ -11,6 +11,7 @@ from datetime import date, timedelta
 from functools import lru_cache
 from typing import Final
 
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from seatd.accounts import audit, price_lists
@@ -20,6 +21,7 @@ from seatd.billing.months import Month
 from seatd.catalogue.pricelist import PriceList, PriceListError, ProductScope, in_force
 from seatd.catalogue.pricelist_toml import parse_price_list
 from seatd.database.engine import reading, writing
+from seatd.database.schema import CLOSED, months
 from seatd.model import Refusal, invalid
 
 _NAME: Final = "price list"
@@ -83,8 +85,15 @@ class PriceLists:
             return await price_lists.listed(connection)
 
     async def of_month(self, first_day: date) -> PriceList:
-        """Give the list in force in a month; raises `Refusal` `no_price_list`."""
-        lists = [read(each.toml) for each in await self.listed()]
+        """Give the list in force in a month, or by which it was closed; raises `Refusal` `no_price_list`."""
+        query = select(months.c.price_list).where(
+            months.c.period == f"{first_day:%Y-%m}", months.c.state == CLOSED
+        )
+        async with reading(self._engine) as connection:
+            lists = [read(each.toml) for each in await price_lists.listed(connection)]
+            billed_by = (await connection.execute(query)).scalar_one_or_none()
+        if billed_by is not None:  # a list that came later changes nothing of what was billed
+            return next(each for each in lists if each.version == billed_by)
         try:
             return in_force(lists, first_day)
         except PriceListError as error:

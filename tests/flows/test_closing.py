@@ -5,6 +5,7 @@ import gzip
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,20 @@ async def test_the_worked_examples_close_to_the_byte(closing_of: MakeClosing, cl
     assert await closed.read(march, "usage.csv") == (EXAMPLES / "march.usage.csv").read_bytes()
     assert await closed.read(april, "charges.csv") == (EXAMPLES / "april.charges.csv").read_bytes()
     assert (await closed.read(april, "corrections.csv")).count(b"\n") == 1
+
+
+@pytest.mark.usefixtures("example")
+async def test_a_closed_month_is_looked_at_by_the_list_that_it_was_closed_with(
+    closing_of: MakeClosing, engine: AsyncEngine
+) -> None:
+    await close(closing_of())
+    lists = PriceLists(engine, lambda: LATER_MS)
+    newer = PRICES.replace('version = "2026-example"', 'version = "newer"').replace(
+        "2026-01-01", "2026-02-01"
+    )
+    await lists.add(newer, actor="k_test")
+    in_force = [(await lists.of_month(date(2026, month, 1))).version for month in (2, 3, 4)]
+    assert in_force == ["newer", "2026-example", "newer"]
 
 
 @pytest.mark.usefixtures("example")
