@@ -5,6 +5,7 @@ Amounts come from the server as text and are printed as they came: nothing is re
 
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -137,22 +138,24 @@ def export(
             if name
             else path("billing", month, "evidence", evidence or "")
         )
-    raw = api.call("GET", route).body or b""
+    coming = out.watched(api.download(route), f"{month}: {route.rpartition('/')[2]}")
     if output is None:
-        sys.stdout.buffer.write(raw)
+        for chunk in coming:
+            sys.stdout.buffer.write(chunk)
         sys.stdout.buffer.flush()
         return
-    _write_whole(output, raw)
-    out.answer(
-        {"file": str(output), "bytes": len(raw)}, lambda: out.say(f"Wrote {output}, {len(raw)} bytes.")
-    )
+    written = _write_whole(output, coming)
+    out.answer({"file": str(output), "bytes": written}, lambda: out.say(f"Wrote {output}, {written} bytes."))
 
 
-def _write_whole(output: Path, raw: bytes) -> None:
+def _write_whole(output: Path, coming: Iterable[bytes]) -> int:
     beside = output.with_name(f".{output.name}.{os.getpid()}.part")
     try:
-        beside.write_bytes(raw)
+        with beside.open("wb") as file:
+            written = sum(file.write(chunk) for chunk in coming)
         beside.replace(output)
     except OSError as error:
-        beside.unlink(missing_ok=True)
         raise click.ClickException(f"{output} cannot be written: {error.strerror}.") from None
+    finally:
+        beside.unlink(missing_ok=True)
+    return written

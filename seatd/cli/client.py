@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +23,7 @@ from seatd.config import SettingError, admin_key
 URL_DEFAULT: Final = "http://127.0.0.1:8471"
 TIMEOUT_S: Final = 30.0
 PAGE: Final = 1_000
+CHUNK: Final = 1 << 16
 
 
 class SettingFault(click.ClickException):
@@ -90,21 +92,35 @@ class Api:
         """
         sent = raw if raw is not None else None if body is None else json.dumps(body).encode()
         asked = {name: value for name, value in query.items() if value is not None}
-        target = self._prefix + route + (f"?{urlencode(asked)}" if asked else "")
-        headers = {"Authorization": f"Bearer {self._key}", "Accept": "application/json"}
-        if sent is not None:
-            headers["Content-Type"] = content_type
-        return self._checked(*self._exchange(method, target, sent, headers))
+        target = route + (f"?{urlencode(asked)}" if asked else "")
+        more = {} if sent is None else {"Content-Type": content_type}
+        with self._answer(method, target, sent, more) as answer:
+            return self._checked(answer.status, dict(answer.getheaders()), answer.read())
 
-    def _exchange(
-        self, method: str, target: str, sent: bytes | None, headers: dict[str, str]
-    ) -> tuple[int, Mapping[str, str], bytes]:
+    def download(self, route: str) -> Iterator[bytes]:
+        """Give the bytes of a file as they come; raises what `call` raises, also where they end too soon."""
+        with self._answer("GET", route, None, {}) as answer:
+            if answer.status >= 400:
+                self._checked(answer.status, dict(answer.getheaders()), answer.read())
+            left = answer.length  # None: in chunks, whose end the library looks for
+            while chunk := answer.read(CHUNK):
+                left = None if left is None else left - len(chunk)
+                yield chunk
+            if left:
+                raise http.client.IncompleteRead(b"", left)
+
+    @contextmanager
+    def _answer(
+        self, method: str, target: str, sent: bytes | None, more: Mapping[str, str]
+    ) -> Iterator[http.client.HTTPResponse]:
+        headers = {"Authorization": f"Bearer {self._key}", "Accept": "application/json", **more}
         kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
         connection = kind(self._host, self._port, timeout=self.timeout_s)
         try:
-            connection.request(method, target, body=sent, headers=headers)
-            answer = connection.getresponse()
-            return answer.status, dict(answer.getheaders()), answer.read()
+            connection.request(method, self._prefix + target, body=sent, headers=headers)
+            yield connection.getresponse()
+        except http.client.IncompleteRead:
+            raise ApiError(f"{self.url} broke off in the middle of its answer: ask again.") from None
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise ApiError(

@@ -31,7 +31,8 @@ def close(month: str, accept_gap: str | None, api: Api, out: Output) -> None:
     """
     api.timeout_s = CLOSE_TIMEOUT_S
     asked = {} if accept_gap is None else {"accept_gap": accept_gap}
-    body = api.call("POST", path("billing", month, "close"), asked).body
+    with out.busy(f"{month} is being closed"):
+        body = api.call("POST", path("billing", month, "close"), asked).body
     said = f"{body['period']} is closed: net {body['net']} {body['currency']}, {len(body['tenants'])} tenants; signed by {body['kid']}."
     out.answer(body, lambda: out.say(said))
 

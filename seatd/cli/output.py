@@ -6,11 +6,15 @@ a server sent is taken for markup.  What is drawn with is imported only when som
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 Row = Sequence[object]
 
@@ -76,10 +80,42 @@ class Output:
         """Say something beside the answer, on standard error."""
         click.echo(sentence, err=True)
 
+    def watched(self, chunks: Iterable[bytes], what: str) -> Iterator[bytes]:
+        """Give the chunks on; a terminal is told how much has come."""
+        if not sys.stderr.isatty():
+            yield from chunks
+            return
+        with _progress(download=True) as shown:
+            task = shown.add_task(what, total=None)
+            for chunk in chunks:
+                shown.advance(task, len(chunk))
+                yield chunk
+
+    @contextmanager
+    def busy(self, what: str) -> Iterator[None]:
+        """Show on a terminal that something goes on, and for how long by now."""
+        if not sys.stderr.isatty():
+            yield
+            return
+        with _progress(download=False) as shown:
+            shown.add_task(what, total=None)
+            yield
+
     def projected(self, *, projected: bool) -> None:
         """Say so where a change stands but is not in force yet."""
         if not projected:
             self.note("The seat store is away: this stands, and is in force as soon as the store is back.")
+
+
+def _progress(*, download: bool) -> "Progress":
+    """Make a line on standard error that tells what goes on, and vanishes when it is done."""
+    from rich.console import Console  # noqa: PLC0415 - see above
+    from rich.progress import DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+    more = [DownloadColumn()] if download else []
+    text = TextColumn("{task.description}", markup=False)
+    console = Console(stderr=True)
+    return Progress(SpinnerColumn(), text, *more, TimeElapsedColumn(), console=console, transient=True)
 
 
 def _draw(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -1,7 +1,9 @@
 """`seatd billing ...` against a real server, and the parts that need none."""
 
 import json
+import socket
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -87,6 +89,31 @@ def test_nobody_answers() -> None:
     failed = CliRunner().invoke(main, ["billing", "preview", "2026-03"], env=environ)
     assert (failed.exit_code, failed.stdout) == (1, "")
     assert failed.stderr.startswith("Error: No seatd answers at http://127.0.0.1:1")
+
+
+@pytest.mark.parametrize("head", ["Content-Length: 100\r\n", "Transfer-Encoding: chunked\r\n"])
+def test_a_file_that_breaks_off_is_not_there(head: str, tmp_path: Path) -> None:
+    target = tmp_path / "charges.csv"
+    target.write_text("of before")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(65_536)
+                said = "A\r\nperiod,ten\r\n" if "chunked" in head else "period,ten"
+                connection.sendall(f"HTTP/1.1 200 OK\r\nContent-Type: text/csv\r\n{head}\r\n{said}".encode())
+
+        answering = Thread(target=answer)
+        answering.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        environ = {"SEATD_URL": url, "SEATD_ADMIN_KEY": "k"}
+        arguments = ["billing", "export", "2026-03", "-o", str(target)]
+        done = CliRunner().invoke(main, arguments, env=environ)
+        answering.join()
+    assert done.exit_code == 1, done.output
+    assert "broke off in the middle" in done.stderr
+    assert {each.name: each.read_text() for each in tmp_path.iterdir()} == {"charges.csv": "of before"}
 
 
 def test_questions_about_a_month(server: SeatdProcess, tmp_path: Path) -> None:
