@@ -32,7 +32,10 @@ POLL_MS = 20_000
 """The longest poll; the server answers after 60 s, and many a proxy gives up after 30."""
 
 PAUSE_MAX_MS = 5_000
-"""The longest pause that is not the server's wish: half of what it takes for a place to be passed over."""
+"""The longest pause that is not the server's wish."""
+
+PAUSE_IN_PLACE_MS = 1_500
+"""The same for whoever has a place: a seat that is offered goes to the next in line after two seconds."""
 
 WAIT_S_END = 10_000_000
 """No wait is as long as this."""
@@ -146,16 +149,20 @@ class Line:
             return self._pause_in_line(now_ms, error, pause_ms)
         asked_ms = error.retry_after_ms if isinstance(error, (Transient, Conflict)) else None
         if asked_ms is None or asked_ms <= 0:
-            return min(pause_ms, PAUSE_MAX_MS)
+            return min(pause_ms, self._longest_pause_ms)
         return asked_ms + int(spread * min(asked_ms / 10, SPREAD_MAX_MS))
 
     def _pause_in_line(self, now_ms: int, error: NoSeat, pause_ms: int) -> int:
         if self._served and self.place is not None and self._kept_open(now_ms):
             return 0
-        pause_ms = min(
-            pause_ms if self.place is not None else max(pause_ms, error.retry_after_ms), PAUSE_MAX_MS
-        )
+        if self.place is None:
+            pause_ms = max(pause_ms, error.retry_after_ms)
+        pause_ms = min(pause_ms, self._longest_pause_ms)
         return max(min(pause_ms, (self.until_ms or 0) - 1 - now_ms), 0)  # a last try at the end of the wait
+
+    @property
+    def _longest_pause_ms(self) -> int:
+        return PAUSE_MAX_MS if self.place is None else PAUSE_IN_PLACE_MS
 
     def _kept_open(self, now_ms: int) -> bool:
         return (now_ms - self._asked_ms) * 4 >= self._poll_ms * 3
