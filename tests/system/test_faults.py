@@ -132,7 +132,7 @@ def test_the_store_away_is_said_within_a_second_and_service_comes_back(new_seatd
             away = acquire(server, key, "bob")
             assert time.monotonic() - began < 1.2
             assert (away.status, away.body["code"]) == (503, "store_unavailable")
-            assert away.headers["Retry-After"] == "1"
+            assert away.headers["Retry-After"] in {"1", "2"}  # spread, so that not all come at once
             assert call("GET", server.internal_url + "/readyz").status == 503
             go_on()
             deadline = time.monotonic() + 5
