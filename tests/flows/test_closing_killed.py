@@ -91,15 +91,17 @@ def test_a_server_killed_while_it_closes_or_exports_leaves_nothing_half(
 
 
 KILLED_EXPORT = """
-import os, pathlib, signal
-at, write = os.environ["KILLED_AT"], pathlib.Path.write_bytes
-def half(path, raw):
-    write(path, raw[: len(raw) // 2])
-    os.kill(os.getpid(), signal.SIGKILL)
+import io, os, pathlib, signal
+at = os.environ["KILLED_AT"]
 def never(*_):
     os.kill(os.getpid(), signal.SIGKILL)
+class Half(io.FileIO):
+    def write(self, raw):
+        super().write(raw[: len(raw) // 2])
+        never()
 if at == "1":
-    pathlib.Path.write_bytes = half
+    whole = pathlib.Path.open
+    pathlib.Path.open = lambda path, mode="r", *more: (Half if mode == "wb" else whole)(path, mode, *more)
 if at == "2":
     pathlib.Path.replace = never
 from seatd.cli.billing import billing
