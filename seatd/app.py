@@ -38,6 +38,8 @@ from seatd.flows.month_exports import Bookings
 from seatd.flows.months import Months
 from seatd.flows.policy import Projector
 from seatd.flows.price_lists import PriceLists
+from seatd.flows.retention import FOLDER as ARCHIVE
+from seatd.flows.retention import Archiving
 from seatd.flows.services import Services
 from seatd.flows.signing import Signer
 from seatd.model import Refusal, Scope
@@ -47,6 +49,7 @@ from seatd.telemetry import configure_logging, log
 from seatd.usage.recorder import Recorder
 from seatd.web import client
 from seatd.web.admin import add_admin_routes
+from seatd.web.archive import add_archive_routes
 from seatd.web.billing import add_billing_routes
 from seatd.web.billing_inquiries import add_inquiry_routes
 from seatd.web.closed import add_closed_routes
@@ -169,12 +172,19 @@ async def _compose(
     )
     planes = await opened(stack, settings, stores, accounts, price_lists, open_epoch=open_epoch)
     recorder = _recorder(engine, stores)
+    archiving = Archiving(
+        engine,
+        settings.data / ARCHIVE,
+        clock=wall_clock_ms,
+        signer=lambda: Signer(planes.keys.keyring),
+    )
     loops: dict[str, Loop] = {
         "database": database.prepare_for_ever,
         **planes.loops,
         "note": partitions.note_for_ever,
         "tidy": planes.burials.tidy_for_ever,
         "forget": lambda: erasure.forget_for_ever(engine, wall_clock_ms, settings.forget_users_after_days),
+        "archive": lambda: archiving.archive_for_ever(settings.keep_usage_months),
         "lost": lambda: lost_leases.end_for_ever(engine, wall_clock_ms, lambda: recorder.waiting),
         "sweep": planes.seats.sweep_for_ever,
         "project": planes.projector.project_for_ever,
@@ -193,7 +203,7 @@ async def _compose(
         crew = Crew(settings, stores.url, reserve(settings.listen), open_epoch)
         public = (await stack.enter_async_context(crew)).url
         probes = replace(probes, families=crew.families)
-    house = _house(settings, planes, services, recorder, probes)
+    house = _house(settings, planes, services, recorder, probes, archiving=archiving)
     return Running(public, await listen(stack, house, settings.internal_listen))
 
 
@@ -209,7 +219,13 @@ def _recorder(engine: AsyncEngine, stores: Stores) -> Recorder:
 
 
 def _house(
-    settings: Settings, planes: Serving, services: Services, recorder: Recorder, probes: Probes
+    settings: Settings,
+    planes: Serving,
+    services: Services,
+    recorder: Recorder,
+    probes: Probes,
+    *,
+    archiving: Archiving,
 ) -> web.Application:
     """Mount everything that the internal listener serves."""
     engine, price_lists = planes.accounts.engine, planes.price_lists
@@ -220,6 +236,7 @@ def _house(
     add_receipt_key_routes(house, planes.keys)
     add_usage_routes(house)
     _add_money_routes(house, months, price_lists, _closing(months, recorder, planes.keys, settings), settings)
+    add_archive_routes(house, archiving)
     add_ops_routes(house, probes)
     return house
 

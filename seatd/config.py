@@ -129,7 +129,8 @@ class Settings:
 
     `q_ms` is the lock delay, `delta_ms` the largest offset between clocks of store nodes, `w_ms` how long an old
     primary may write on after a promotion.  For `revoke_hold_ms` a revoked user may not sit again.
-    Names of users who were not seen for `forget_users_after_days` are erased (0: never).
+    Names of users who were not seen for `forget_users_after_days` are erased (0: never).  Leases of closed months older
+    than `keep_usage_months` are archived under `data` (0: never).
     """
 
     data: Path = Path("var")
@@ -149,6 +150,7 @@ class Settings:
     w_ms: int = 0
     revoke_hold_ms: int = 60_000
     forget_users_after_days: int = 0
+    keep_usage_months: int = 0
     stream_max: int = 1_000_000
     recorder_every_ms: int = 500
 
@@ -176,6 +178,11 @@ def checked(settings: Settings) -> Settings:
         raise SettingError(f"--workers takes 1 to {WORKERS_MAX}; {settings.workers} is not that.")
     if settings.q_ms < settings.w_ms:
         raise SettingError(f"--q-ms must not be less than --w-ms: {settings.q_ms} < {settings.w_ms}.")
+    if settings.keep_usage_months and settings.forget_users_after_days > settings.keep_usage_months * 28:
+        raise SettingError(
+            "--keep-usage-months must not be less than --forget-users-after-days: who sat in an archived month "
+            "would count as not seen."
+        )
     if settings.store.startswith(SENTINEL_SCHEME):
         parse_sentinel_url(settings.store)
         if settings.q_ms < 2 * settings.delta_ms:

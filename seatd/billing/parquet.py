@@ -4,10 +4,11 @@ Decides the types of columns: amounts are decimals, instants are UTC timestamps,
 is stays text.  The lines themselves are the CSV's: nothing is rated or rounded here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
 
 TYPES: Final[Mapping[str, str]] = {
     "from": "TIMESTAMPTZ",
@@ -28,10 +29,13 @@ TYPES: Final[Mapping[str, str]] = {
     "ended": "TIMESTAMPTZ",
     "started_ms": "BIGINT",
     "ended_ms": "BIGINT",
+    "partition": "BIGINT",
+    "pos": "BIGINT",
 }
 """The type of each column that is not text, by its name in the CSV."""
 
 _MEMORY: Final = "256MB"
+_ROWS: Final = 10_000
 
 
 class NoParquetError(Exception):
@@ -43,19 +47,32 @@ def write_parquet(source: Path, target: Path) -> None:
 
     Raises `NoParquetError`; blocks, so call it in a thread.
     """
-    duckdb = _duckdb()
     with source.open(encoding="utf-8") as lines:
         columns = lines.readline().rstrip("\n").split(",")
-    with duckdb.connect() as connection:
-        connection.execute("SET threads = 1")
-        connection.execute(f"SET memory_limit = '{_MEMORY}'")
-        connection.execute("SET autoinstall_known_extensions = false")  # what is needed is built in
-        connection.execute("SET TimeZone = 'UTC'")
+    with _connected() as connection:
         chosen = ", ".join(_column(name) for name in columns)
         read = "read_csv(?, header = true, all_varchar = true, delim = ',', quote = '\"')"
         query = f"SELECT {chosen} FROM {read}"  # noqa: S608 - names of our own header, quoted
         relation = connection.sql(query, params=[str(source)])
         relation.write_parquet(str(target), compression="zstd")
+
+
+def query(text: str) -> Iterator[tuple[Any, ...]]:
+    """Give the rows of a query over Parquet files, some at a time; raises `NoParquetError`."""
+    with _connected() as connection:
+        found = connection.execute(text)
+        while rows := found.fetchmany(_ROWS):
+            yield from rows
+
+
+@contextmanager
+def _connected() -> Iterator[Any]:
+    with _duckdb().connect() as connection:
+        connection.execute("SET threads = 1")
+        connection.execute(f"SET memory_limit = '{_MEMORY}'")
+        connection.execute("SET autoinstall_known_extensions = false")  # what is needed is built in
+        connection.execute("SET TimeZone = 'UTC'")
+        yield connection
 
 
 def _column(name: str) -> str:

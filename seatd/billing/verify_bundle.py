@@ -175,7 +175,8 @@ def signed_by(public: bytes, message: bytes, signature: bytes) -> bool:
     return not any((left[i] * right[2] - right[i] * left[2]) % P for i in (0, 1))
 
 
-def _decoded(text: object) -> bytes:
+def decoded(text: object) -> bytes:
+    """Read base64url; nothing where it is not written as it was."""
     raw = str(text).encode()
     data = base64.urlsafe_b64decode(raw + b"=" * (-len(raw) % 4))
     return data if base64.urlsafe_b64encode(data).rstrip(b"=") == raw else b""
@@ -511,7 +512,7 @@ def _signed(
     said = canonical({"alg": "Ed25519", "kid": thumbprint(signature["x"]), "x": signature["x"]})
     if canonical({key: signature[key] for key in signature if key != "value"}) != said:
         yield "manifest.json: its key is not what it says"
-    if not signed_by(_decoded(signature["x"]), canonical(signed), _decoded(signature["value"])):
+    if not signed_by(decoded(signature["x"]), canonical(signed), decoded(signature["value"])):
         yield "manifest.json: the signature does not hold"
     if kid and signature["kid"] != kid:
         yield f"manifest.json: was signed by the key {signature['kid']}, not by {kid}"

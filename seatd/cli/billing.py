@@ -13,7 +13,7 @@ import click
 
 from seatd.catalogue.pricelist import PriceList, PriceListError
 from seatd.cli.client import Api, path, speaks_api
-from seatd.cli.closing import close, verify
+from seatd.cli.closing import archive, close, verify
 from seatd.cli.inquiries import advise, peak, preview, what_if
 from seatd.cli.output import Output, instant
 from seatd.cli.rate import rate, read_price_list
@@ -26,7 +26,7 @@ def billing() -> None:
     """Price lists, months, charges and usage."""
 
 
-for command in (advise, close, peak, preview, rate, verify, what_if):
+for command in (advise, archive, close, peak, preview, rate, verify, what_if):
     billing.add_command(command)
 
 

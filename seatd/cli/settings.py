@@ -144,6 +144,16 @@ _OPTIONS: Final[tuple[Callable[[Any], Any], ...]] = (
         help="Erase the names of users who were not seen for so many days; 0 keeps them.",
     ),
     click.option(
+        "--keep-usage-months",
+        type=click.IntRange(0, 1_200),
+        default=0,
+        show_default=True,
+        envvar="SEATD_KEEP_USAGE_MONTHS",
+        show_envvar=True,
+        help="Archive leases of closed months that ended more than so many months ago as Parquet under "
+        "DATA/archive; 0 keeps all in the database.",
+    ),
+    click.option(
         "--log-level",
         type=click.Choice(["debug", "info", "warning", "error"]),
         default="info",

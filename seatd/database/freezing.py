@@ -19,11 +19,12 @@ LOCK: Final = 0x5EA7F
 
 
 class Frozen(NamedTuple):
-    """A frozen month, `[start_ms, end_ms)`."""
+    """A frozen month, `[start_ms, end_ms)`; of an `archived` one nothing more can be known, late or not."""
 
     period: str
     start_ms: int
     end_ms: int
+    archived: bool = False
 
 
 async def share(connection: AsyncConnection) -> tuple[Frozen, ...]:
@@ -42,8 +43,8 @@ async def alone(connection: AsyncConnection) -> None:
 async def frozen(connection: AsyncConnection) -> tuple[Frozen, ...]:
     """List the months that are frozen, in order."""
     row = months.c
-    found = await connection.execute(select(row.period, row.start_ms, row.end_ms).order_by(row.start_ms))
-    return tuple(Frozen(*values) for values in found)
+    query = select(row.period, row.start_ms, row.end_ms, row.archived_ms.is_not(None)).order_by(row.start_ms)
+    return tuple(Frozen(*values) for values in await connection.execute(query))
 
 
 async def note_late(connection: AsyncConnection, facts: Iterable[tuple[str, str]]) -> None:

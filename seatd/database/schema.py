@@ -308,8 +308,20 @@ months: Final = Table(
     Column("began_ms", Instant, nullable=False),
     Column("closed_ms", Instant),
     Column("manifest", Text),
+    # Since when its leases are archived, those that begin at `archived_from_ms` or later and end within it.
+    Column("archived_ms", Instant),
+    Column("archived_from_ms", Instant),
 )
 """Months that are frozen: `closing`, while its files are made under `token`, or `closed`, and then for ever."""
+
+archived_chains: Final = Table(
+    "archived_chains",
+    metadata,
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    Column("pos", BigInteger, nullable=False),
+    Column("hash", String(64), nullable=False),
+)
+"""Rows of the chain before `pos` are archived; `hash` is that of the last of them."""
 
 month_parts: Final = Table(
     "month_parts",

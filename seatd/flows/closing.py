@@ -97,10 +97,11 @@ class Closing:
         if accept_gap is not None and not (0 < len(accept_gap) <= REASON_MAX and accept_gap.isprintable()):
             raise invalid("accept_gap", f"is a reason: 1 to {REASON_MAX} printable characters")
         async with self._turn:
-            opened = await self._months.open(period)
             async with reading(self._engine) as connection:
                 if closed := await closed_months.find(connection, period):
                     return closed, False
+            opened = await self._months.open(period)
+            async with reading(self._engine) as connection:
                 from_ms = await completeness.closes_from_ms(
                     connection,
                     opened.month,

@@ -18,6 +18,7 @@ from seatd.billing.export import Row, charge_row
 from seatd.billing.historywriting import told
 from seatd.billing.months import Month
 from seatd.billing.verify_bundle import canonical
+from seatd.database import freezing
 from seatd.database.schema import late_facts
 from seatd.flows import closed_months
 from seatd.flows.closed_months import ClosedMonth
@@ -44,7 +45,8 @@ class Late:
     async def before(cls, connection: AsyncConnection, period: str) -> "Late":
         """Look what came late for months before `period`."""
         closed = sorted(await closed_months.listed(connection), key=lambda each: each.closed_ms)
-        earlier = tuple(each for each in closed if each.period < period)
+        archived = {each.period for each in await freezing.frozen(connection) if each.archived}
+        earlier = tuple(each for each in closed if each.period < period and each.period not in archived)
         lists = {each.version: each.toml for each in await price_lists.listed(connection)}
         opened = {
             each.period: OpenMonth(

@@ -104,7 +104,7 @@ class Inquiries:
         try:
             before = await self._months.open(_months_after(period, -1))
         except Refusal as refusal:
-            if refusal.code not in ("no_price_list", "invalid_request"):
+            if refusal.code not in ("no_price_list", "invalid_request", "conflict"):
                 raise
             before = None
         told: list[Explained] = []

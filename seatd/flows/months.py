@@ -24,10 +24,11 @@ from seatd.billing.rating import Charge, rate
 from seatd.billing.report import Usage, usage
 from seatd.billing.totals import Totals, totals
 from seatd.catalogue.pricelist import PriceList
+from seatd.database import freezing
 from seatd.database.engine import reading
 from seatd.flows.month_facts import MonthFacts, load_all
 from seatd.flows.price_lists import PriceLists
-from seatd.model import invalid
+from seatd.model import Refusal, invalid
 from seatd.usage.ledger import OpenGap, gaps_since
 
 TENANTS_A_LOT: Final = 50
@@ -90,11 +91,21 @@ class Months:
         self._waiting = waiting
 
     async def open(self, period: str) -> OpenMonth:
-        """Find a month (`YYYY-MM`) as it stands now; raises `Refusal`: `invalid_request`, `no_price_list`."""
+        """Find a month (`YYYY-MM`) as it stands now.
+
+        Raises `Refusal`: `invalid_request`, `no_price_list`, `conflict` where its leases were archived.
+        """
         try:
             first = first_day(period)
         except ValueError as error:
             raise invalid("month", str(error)) from None
+        async with reading(self.engine) as connection:
+            frozen = await freezing.frozen(connection)
+        if any(each.archived and each.period == period for each in frozen):
+            raise Refusal(
+                "conflict",
+                f"{period} is archived: its files and evidence are as they were, its leases are in archive/{period}.",
+            )
         price_list = await self._price_lists.of_month(first)
         return OpenMonth(Month.parse(period, price_list.timezone), price_list, self._clock())
 

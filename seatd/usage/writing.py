@@ -19,6 +19,7 @@ from seatd.database.freezing import Frozen
 from seatd.database.pairs import matching
 from seatd.database.schema import denials, late_leases, ledger_leases, samples
 from seatd.model import UsageEvent
+from seatd.telemetry import log
 from seatd.usage import chain
 from seatd.usage.fold import Known, changed_months, join, known_from
 
@@ -91,7 +92,11 @@ class Writer:
 
     async def leases(self, folded: Mapping[Key, Known], known: Mapping[Key, Known]) -> None:
         """Write what is known of leases now, where it is not what was known before."""
-        changed = [(key, now) for key, now in folded.items() if now != known.get(key)]
+        changed = [
+            (key, now)
+            for key, now in folded.items()
+            if now != known.get(key) and not self._archived(key, known.get(key), now)
+        ]
         first = self._head.pos + 1
         rows = [
             ("lease", *key, now.person, now.tariff, now.started_ms, now.ended_ms, now.end_reason)
@@ -111,6 +116,13 @@ class Writer:
         await insert_many(self._connection, ledger_leases, names, in_time, _LEASE_CONFLICT)
         await insert_many(self._connection, late_leases, names, late)
         await freezing.note_late(self._connection, noted)
+
+    def _archived(self, key: Key, before: Known | None, now: Known) -> bool:
+        """Tell whether it is of an archived month that this tells something else: it is not known there any more what was."""
+        late = changed_months(before, now, [month for month in self.frozen if month.archived])
+        if late:
+            log.warning("usage of an archived month left out", tenant=key[0], lease=key[1], months=late)
+        return bool(late)
 
     async def denials(self, refused: Iterable[UsageEvent], persons: Mapping[Key, str]) -> None:
         """Write refused acquires; of a frozen month only what was not known."""

@@ -189,3 +189,21 @@ def test_a_month_is_closed_exported_and_verified(server: SeatdProcess, tmp_path:
     assert (missing.exit_code, missing.stdout) == (2, "")
     both = run(server, "export", "2026-03", "--file", "usage.csv", "--evidence", "closing")
     assert both.exit_code == 2
+
+
+def test_a_closed_month_is_archived_and_verified(server: SeatdProcess) -> None:
+    run(server, "prices", "add", str(PRICES))
+    refused = run(server, "archive", "2026-02")
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "is not closed" in refused.stderr
+    closed = json.loads(run(server, "close", "2026-02", "--json").stdout)
+    done = run(server, "archive", "2026-02")
+    folder = Path(server.folder) / "data" / "archive" / "2026-02"
+    assert (done.exit_code, done.stdout) == (0, f"2026-02 is archived: 0 leases in {folder}.\n"), done.output
+    assert "was archived before" in run(server, "archive", "2026-02").stdout
+    for options, status in (((), 0), (("--kid", closed["kid"]), 0), (("--kid", "another"), 1)):
+        verified = CliRunner().invoke(main, ["billing", "verify", str(folder), *options])
+        assert verified.exit_code == status, verified.output
+    assert run(server, "export", "2026-02").exit_code == 0
+    asked = run(server, "what-if", "2026-02")
+    assert (asked.exit_code, "2026-02 is archived" in asked.stderr) == (1, True), asked.output

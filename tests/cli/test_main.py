@@ -145,6 +145,7 @@ def test_a_url_without_a_password_is_shown_as_it_is() -> None:
         ["--q-ms", "4000", "--store", "redis+sentinel://h1/seats"],
         ["--q-ms", "3999", "--w-ms", "0", "--store", "redis+sentinel://h1/seats"],
         ["--q-ms", "500", "--w-ms", "501"],
+        ["--keep-usage-months", "3", "--forget-users-after-days", "400"],
         ["--database", "mysql://u:hunter2@x/y"],
         ["--log-level", "loud"],
     ],
