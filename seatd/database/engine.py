@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from seatd.database import sqlite_driver
 from seatd.model import Refusal
 
 CONNECT_TIMEOUT_S: Final = 3
@@ -93,7 +94,7 @@ def _sqlite_engine(url: URL, pool_size: int) -> AsyncEngine:
         max_overflow=0,
         hide_parameters=True,  # no user's name in a log line
         pool_timeout=CONNECT_TIMEOUT_S,
-        connect_args={"timeout": LOCK_TIMEOUT_MS / 1000},
+        connect_args={"timeout": LOCK_TIMEOUT_MS / 1000, "async_creator_fn": sqlite_driver.connect},
     )
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
