@@ -7,11 +7,11 @@ most: a later start voids the earlier ones as well.  Users stand here by their p
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from sqlalchemy import case, delete, exists, select, update
+from sqlalchemy import delete, exists, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from seatd.accounts import people
-from seatd.database.engine import inserting
+from seatd.database.bulk import insert_many
 from seatd.database.schema import outbox, partitions, tenants
 from seatd.database.schema import people as people_table
 from seatd.database.schema import tombstones as table
@@ -19,6 +19,17 @@ from seatd.model import TTL_MS_MAX, Tombstone
 
 KEPT_MS: Final = 2 * TTL_MS_MAX
 """Longer than any receipt runs and any tenant learns."""
+
+
+_COLUMNS: Final = ("tenant", "person", "start_ms", "reason", "until_ms")
+_LATER_STANDS: Final = (
+    "ON CONFLICT (tenant, person) DO UPDATE SET until_ms = excluded.until_ms, "
+    + ", ".join(
+        f"{name} = CASE WHEN excluded.start_ms > tombstones.start_ms THEN excluded.{name} ELSE tombstones.{name} END"
+        for name in ("start_ms", "reason")
+    )
+)
+_EPOCHS: Final = select(partitions.c.partition, partitions.c.epoch).with_for_update(read=True)
 
 
 class Burial(NamedTuple):
@@ -39,32 +50,15 @@ async def bury(connection: AsyncConnection, burials: Iterable[Burial], now_ms: i
             latest[burial.tenant, burial.user] = burial
     persons = await people.persons_for(connection, latest.keys())
     rows = [
-        {
-            "tenant": burial.tenant,
-            "person": persons[key],
-            "start_ms": burial.start_ms,
-            "reason": burial.reason,
-            "until_ms": now_ms + KEPT_MS,
-        }
+        (burial.tenant, persons[key], burial.start_ms, burial.reason, now_ms + KEPT_MS)
         for key, burial in sorted(latest.items())
     ]
-    if not rows:
-        return
-    insertion = inserting(connection, table)
-    later = insertion.excluded.start_ms > table.c.start_ms
-    changes = {
-        "start_ms": case((later, insertion.excluded.start_ms), else_=table.c.start_ms),
-        "reason": case((later, insertion.excluded.reason), else_=table.c.reason),
-        "until_ms": insertion.excluded.until_ms,
-    }
-    statement = insertion.on_conflict_do_update(index_elements=["tenant", "person"], set_=changes)
-    await connection.execute(statement, rows)
+    await insert_many(connection, table, _COLUMNS, rows, _LATER_STANDS)
 
 
 async def epochs(connection: AsyncConnection) -> dict[int, int]:
     """Tell the newest epoch of each partition; no later one begins before this transaction ends."""
-    query = select(partitions.c.partition, partitions.c.epoch).with_for_update(read=True)
-    return {row.partition: row.epoch for row in await connection.execute(query)}
+    return {partition: epoch for partition, epoch in await connection.execute(_EPOCHS)}  # noqa: C416 - rows are no pairs to the type checker
 
 
 async def standing(connection: AsyncConnection, tenant: str, now_ms: int) -> tuple[Tombstone, ...]:
