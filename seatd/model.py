@@ -110,8 +110,7 @@ class Policy:
 EventKind = Literal["started", "ended", "denied", "sample", "adopted"]
 
 
-@dataclass(frozen=True, slots=True)
-class UsageEvent:
+class UsageEvent(NamedTuple):
     """What happened to a lease, or how full a tenant was in one minute.
 
     `seq` is gap-free per partition and epoch.  `stream_id` is the store's id of the entry: a cursor,
@@ -132,7 +131,7 @@ class UsageEvent:
     user: str = ""
     tariff: str = ""
     reason: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = {}
     numbers: tuple[int, int, int, int, int] = (0, 0, 0, 0, 0)
 
 

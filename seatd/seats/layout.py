@@ -3,35 +3,36 @@
 Nothing is sent from here.
 """
 
-from typing import Any
+from typing import Any, Final
 
-import msgpack
+import msgspec
 
 from seatd.model import Policy, UsageEvent
 
 Operation = tuple[Any, ...]
 """One operation of a script; its first item is the tenant's id (the store turns it into a number)."""
 
+_unpack: Final = msgspec.msgpack.Decoder().decode
+
 
 def usage_event(partition: int, entry: Any) -> UsageEvent:
     """Read an entry of a usage stream."""
-    stream_id, fields = entry[0].decode(), dict(zip(entry[1][::2], entry[1][1::2], strict=True))
-    kind, tenant, at_ms, *rest = msgpack.unpackb(fields[b"e"])
-    details: dict[str, Any] = {}
+    stream_id, (_, epoch, _, seq, _, packed) = entry
+    kind, tenant, at_ms, *rest = _unpack(packed)
+    told = (partition, int(epoch), int(seq), stream_id.decode(), kind, tenant, at_ms)
     if kind == "started":
         lease, user, tariff, labels = rest
-        details = {"lease": lease, "user": user, "tariff": tariff, "labels": labels or {}}
-    elif kind == "ended":
-        details = dict(zip(("lease", "user", "reason"), rest, strict=True))
-    elif kind == "denied":
-        details = dict(zip(("user", "reason"), rest, strict=True))
-    elif kind == "adopted":
-        details = dict(zip(("lease", "user", "tariff"), rest, strict=True))
-    else:
-        details = {"numbers": tuple(rest)}
-    return UsageEvent(
-        partition, int(fields[b"p"]), int(fields[b"s"]), stream_id, kind, tenant, at_ms, **details
-    )
+        return UsageEvent(*told, lease, user, tariff, labels=labels or {})
+    if kind == "ended":
+        lease, user, reason = rest
+        return UsageEvent(*told, lease, user, reason=reason)
+    if kind == "denied":
+        user, reason = rest
+        return UsageEvent(*told, user=user, reason=reason)
+    if kind == "adopted":
+        lease, user, tariff = rest
+        return UsageEvent(*told, lease, user, tariff)
+    return UsageEvent(*told, numbers=tuple(rest))
 
 
 def policy_operation(policy: Policy) -> Operation:

@@ -92,37 +92,34 @@ class Writer:
 
     async def leases(self, folded: Mapping[Key, Known], known: Mapping[Key, Known]) -> None:
         """Write what is known of leases now, where it is not what was known before."""
-        changed = [
-            (key, now)
-            for key, now in folded.items()
-            if now != known.get(key) and not self._archived(key, known.get(key), now)
-        ]
+        changed = [(key, now) for key, now in folded.items() if now != known.get(key)]
+        archived = [month for month in self.frozen if month.archived]
+        if archived:
+            changed = [
+                (key, now) for key, now in changed if not _left_out(key, known.get(key), now, archived)
+            ]
         first = self._head.pos + 1
         rows = [
             ("lease", *key, now.person, now.tariff, now.started_ms, now.ended_ms, now.end_reason)
             for key, now in changed
         ]
         self._head = await chain.append(self._connection, self._partition, self._head, rows)
-        in_time: list[tuple[Any, ...]] = []
+        in_time = [
+            (*key, self._partition, pos, *_columns(now)) for pos, (key, now) in enumerate(changed, first)
+        ]
         late: list[tuple[Any, ...]] = []
         noted: set[tuple[str, str]] = set()
-        for pos, (key, now) in enumerate(changed, first):
-            before = known.get(key)
-            periods = changed_months(before, now, self.frozen)
-            noted.update((period, key[0]) for period in periods)
-            kept = late if periods or isinstance(before, _Late) else in_time
-            kept.append((*key, self._partition, pos, *_columns(now)))
+        if self.frozen:
+            written, in_time = in_time, []
+            for row, (key, now) in zip(written, changed, strict=True):
+                before = known.get(key)
+                periods = changed_months(before, now, self.frozen)
+                noted.update((period, key[0]) for period in periods)
+                (late if periods or isinstance(before, _Late) else in_time).append(row)
         names = ("tenant", "lease", "partition", "pos", *_LEASE_COLUMNS)
         await insert_many(self._connection, ledger_leases, names, in_time, _LEASE_CONFLICT)
         await insert_many(self._connection, late_leases, names, late)
         await freezing.note_late(self._connection, noted)
-
-    def _archived(self, key: Key, before: Known | None, now: Known) -> bool:
-        """Tell whether it is of an archived month that this tells something else: it is not known there any more what was."""
-        late = changed_months(before, now, [month for month in self.frozen if month.archived])
-        if late:
-            log.warning("usage of an archived month left out", tenant=key[0], lease=key[1], months=late)
-        return bool(late)
 
     async def denials(self, refused: Iterable[UsageEvent], persons: Mapping[Key, str]) -> None:
         """Write refused acquires; of a frozen month only what was not known."""
@@ -157,6 +154,14 @@ _SAMPLE_CONFLICT: Final = "ON CONFLICT (tenant, minute_ms) DO UPDATE SET " + ", 
     f"{name} = CASE WHEN excluded.{name} > samples.{name} THEN excluded.{name} ELSE samples.{name} END"
     for name in _SAMPLE_COLUMNS
 )
+
+
+def _left_out(key: Key, before: Known | None, now: Known, archived: list[Frozen]) -> bool:
+    """Tell whether it is of an archived month that this tells something else: what was is not known there any more."""
+    late = changed_months(before, now, archived)
+    if late:
+        log.warning("usage of an archived month left out", tenant=key[0], lease=key[1], months=late)
+    return bool(late)
 
 
 def _columns(known: Known) -> tuple[Any, ...]:

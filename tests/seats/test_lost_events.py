@@ -1,7 +1,5 @@
 """Events and a loss of the store: what was acknowledged is added again, and what is not committed is not dropped."""
 
-from dataclasses import replace
-
 from seatd.seats.batch import QUEUE_MAX
 from tests.seats.plane import plane, policy
 from tests.valkey import ValkeyServer
@@ -11,9 +9,9 @@ async def test_events_of_a_store_that_was_lost_since_trim_nothing(valkey: Valkey
     async with plane(valkey, policy()) as made:
         await made.acquire("ana")
         (event,) = await made.store.events(0, "0-0", 10)
-        await made.store.trim(0, replace(event, epoch=event.epoch - 1))
-        await made.store.trim(0, replace(event, seq=event.seq + 1))
-        await made.store.trim(0, replace(event, stream_id=event.stream_id.partition("-")[0] + "-99"))
+        await made.store.trim(0, event._replace(epoch=event.epoch - 1))
+        await made.store.trim(0, event._replace(seq=event.seq + 1))
+        await made.store.trim(0, event._replace(stream_id=event.stream_id.partition("-")[0] + "-99"))
         assert await made.store.backlog(0) == 1
         await made.store.trim(0, event)
         assert await made.store.backlog(0) == 0

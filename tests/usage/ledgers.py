@@ -1,6 +1,5 @@
 """Read a whole ledger as plain data, names in place of ids; and a stream held in memory."""
 
-from dataclasses import replace
 from typing import Any
 
 import msgpack
@@ -123,4 +122,4 @@ def _id(text: str) -> tuple[int, int]:
 
 
 def _with_id(event: UsageEvent, number: int) -> UsageEvent:
-    return replace(event, stream_id=f"{number}-0")
+    return event._replace(stream_id=f"{number}-0")

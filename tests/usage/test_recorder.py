@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -115,7 +114,7 @@ async def test_killed_between_any_two_steps_nothing_is_lost_or_doubled(
 
 
 def _of_attempt(event: UsageEvent, epoch: int) -> UsageEvent:
-    return replace(event, epoch=epoch, tenant=f"a{epoch}-{event.tenant}")
+    return event._replace(epoch=epoch, tenant=f"a{epoch}-{event.tenant}")
 
 
 async def test_a_recorder_left_behind_neither_writes_nor_turns_the_cursor_back(
@@ -262,7 +261,7 @@ async def test_partitions_are_numbered_apart(
     valkey: ValkeyServer, store: Store, engine: AsyncEngine, recorder_of: MakeRecorder
 ) -> None:
     recorder = recorder_of(store, partitions=(0, 1))
-    elsewhere = replace(started(1, "l9"), partition=1, tenant="bolt")
+    elsewhere = started(1, "l9")._replace(partition=1, tenant="bolt")
     with valkey.client() as client:
         put(client, started(1, "l1"), elsewhere)
     assert await recorder.close(5_000)

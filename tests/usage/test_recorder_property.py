@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -109,7 +108,7 @@ class World:
         self.cursors: list[tuple[Any, ...]] = []
 
     def _mine(self, event: UsageEvent) -> UsageEvent:
-        return replace(event, tenant=self.prefix + event.tenant, partition=self.partition)
+        return event._replace(tenant=self.prefix + event.tenant, partition=self.partition)
 
     async def do(self, deed: str, number: int = 0) -> None:
         if deed == "add" and self.to_come:
