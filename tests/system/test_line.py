@@ -335,15 +335,16 @@ async def test_a_seatd_that_stops_sends_those_who_wait_on_with_their_places(
         assert (status, body["position"]) == (409, 1)
 
 
-def test_the_line_is_told_of_in_metrics_and_samples(seatd: SeatdProcess):
-    key = seatd.tenant("told", tariff="team", seats=1)
-    held = acquire(seatd, key, "ana").body
-    place = acquire(seatd, key, "bob", wait_ms=1).body["place"]
-    metrics = seatd.admin("GET", "/metrics").raw.decode()
+def test_the_line_is_told_of_in_metrics_and_samples(new_seatd):
+    server = new_seatd().start()  # of its own: only the largest tenants are named
+    key = server.tenant("told", tariff="team", seats=1)
+    held = acquire(server, key, "ana").body
+    place = acquire(server, key, "bob", wait_ms=1).body["place"]
+    metrics = server.admin("GET", "/metrics").raw.decode()
     assert 'seatd_tenant_users_waiting{tenant="told"} 1.0' in metrics
     assert 'seatd_requests_total{code="no_seat",op="wait"}' in metrics
-    release(seatd, key, held)
-    assert acquire(seatd, key, "bob", place=place).status == 201
-    metrics = seatd.admin("GET", "/metrics").raw.decode()
+    release(server, key, held)
+    assert acquire(server, key, "bob", place=place).status == 201
+    metrics = server.admin("GET", "/metrics").raw.decode()
     assert "seatd_line_wait_seconds_count" in metrics
-    assert in_use(seatd, "told") == 1
+    assert in_use(server, "told") == 1
