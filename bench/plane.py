@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 from seatd.model import KeyGrant, Policy, Refusal, Scope, Tariff
-from seatd.seats.batch import Batcher
+from seatd.seats.batch import Batcher, Told
 from seatd.seats.layout import Operation
 from seatd.seats.model import Acquire, Caller, Lease
 from seatd.seats.receipts import Keyring
@@ -42,11 +42,13 @@ class NotingBatcher(Batcher):
         self.noted, self.operations = verb, []
         return self.operations
 
-    def offer(self, verb: str, operation: Operation) -> asyncio.Future[Answer]:
+    def offer(
+        self, verb: str, operation: Operation, told: Told, future: asyncio.Future[Answer] | None = None
+    ) -> None:
         """Send an operation, and note it."""
         if verb == self.noted:
             self.operations.append(operation)
-        return super().offer(verb, operation)
+        super().offer(verb, operation, told, future)
 
 
 class Plane:

@@ -48,19 +48,20 @@ def lease_of(
     keyring: Keyring, receipt: Receipt, ttl_ms: int, addons: tuple[str, ...] = (), *, created: bool = False
 ) -> Lease:
     """Make the lease that a receipt is of, and seal the receipt."""
+    # By position: a lease is made for every renewal, and names are looked up one by one.
     return Lease(
-        tenant=receipt.tenant,
-        user=receipt.user,
-        client=receipt.client,
-        lease=receipt.lease,
-        start_ms=receipt.start_ms,
-        expires_ms=receipt.expires_ms,
-        ttl_ms=ttl_ms,
-        renew_after_ms=load.renew_after_ms(ttl_ms),
-        kind=receipt.kind,
-        receipt=receipts.seal(keyring, receipt),
-        addons=addons,
-        created=created,
+        receipt.tenant,
+        receipt.user,
+        receipt.client,
+        receipt.lease,
+        receipt.start_ms,
+        receipt.expires_ms,
+        ttl_ms,
+        load.renew_after_ms(ttl_ms),
+        receipt.kind,
+        receipts.seal(keyring, receipt),
+        addons,
+        created,
     )
 
 

@@ -10,7 +10,10 @@ how many of them may wait follows how long they had to, so that most who are ref
 
 import asyncio
 import contextlib
+import time
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from typing import Final, Self
 
 from seatd.model import Refusal
@@ -28,7 +31,11 @@ AGE_MAX_S: Final = {"acquire": 0.5, "renew": 5.0}
 """How long an operation may have waited when its turn comes; others as long as they must."""
 ACQUIRES_MIN: Final = 2 * BATCH_MAX
 
-Entry = tuple[Operation, asyncio.Future[Answer], float]
+Told = Callable[[Answer | Exception], None]
+"""Told, once, the answer to an operation, or why there is none."""
+
+Entry = tuple[Operation, Told, float, asyncio.Future[Answer] | None]
+"""An operation that waits, who is told, since when; and the future of whoever may give up."""
 
 
 def store_unavailable() -> Refusal:
@@ -54,9 +61,11 @@ class Batcher:
         self._wake = asyncio.Event()
         self._flusher: asyncio.Task[None] | None = None
         self._closing = False
+        self._now_s: Callable[[], float] = time.monotonic
 
     async def __aenter__(self) -> Self:
         """Start the flusher."""
+        self._now_s = asyncio.get_running_loop().time
         self._flusher = asyncio.create_task(self._flush_for_ever(), name=f"flush p{self.partition}")
         return self
 
@@ -73,36 +82,38 @@ class Batcher:
         self._store.doubt()
 
     async def submit(self, verb: str, operation: Operation) -> Answer:
-        """Send an operation with the next batch and await its answer; raises what `offer` and its future raise."""
-        return await self.offer(verb, operation)
-
-    def offer(self, verb: str, operation: Operation) -> asyncio.Future[Answer]:
-        """Send an operation with the next batch; the future gets its answer.
+        """Send an operation with the next batch and await its answer.
 
         Raises `Refusal` `store_unavailable` where the store is away (the operation may have run) and
         `busy` where too much waits, or waits too long; `UnopenedError` where the partition has no epoch (nothing ran).
         """
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.offer(verb, operation, partial(_settle_future, future), future)
+        return await future
+
+    def offer(
+        self, verb: str, operation: Operation, told: Told, future: asyncio.Future[Answer] | None = None
+    ) -> None:
+        """Send an operation with the next batch; `told` is called with what `submit` returns or raises.
+
+        Raises what is known at once.  Nothing is sent for whoever has cancelled their `future` by then.
+        """
         if self._closing:
             raise store_unavailable()
-        loop = asyncio.get_running_loop()
-        now_s = loop.time()
+        now_s = self._now_s()
         if self._waiting >= QUEUE_MAX:
             self._make_room(verb)
         elif verb == "acquire":
             self.check_room()
-        future: asyncio.Future[Answer] = loop.create_future()
-        self._queues[verb].append((operation, future, now_s))
+        self._queues[verb].append((operation, told, now_s, future))
         self._waiting += 1
-        self._wake.set()
-        return future
+        if not self._wake.is_set():
+            self._wake.set()
 
     def check_room(self) -> None:
         """Raise `Refusal` `busy` where an acquire would wait too long: those before it will not all be served either."""
         queue = self._queues["acquire"]
-        if queue and (
-            len(queue) >= self._acquires_max
-            or asyncio.get_running_loop().time() - queue[0][2] > AGE_MAX_S["acquire"]
-        ):
+        if queue and (len(queue) >= self._acquires_max or self._now_s() - queue[0][2] > AGE_MAX_S["acquire"]):
             raise _busy()
 
     def _follow(self, waited_s: float) -> None:
@@ -117,7 +128,7 @@ class Batcher:
         queue = self._queues["acquire"]
         if queue and verb != "acquire":
             self._waiting -= 1
-            _fail_one(queue.popleft()[1], _busy())
+            _tell(queue.popleft()[1], _busy())
         elif verb != "release":
             raise _busy()
 
@@ -128,7 +139,7 @@ class Batcher:
     @property
     def waited_s(self) -> float:
         """Tell how long the oldest operation that waits has waited."""
-        now_s = asyncio.get_running_loop().time()
+        now_s = self._now_s()
         return max(self._age_s(verb, now_s) for verb in ORDER)
 
     async def _flush_for_ever(self) -> None:
@@ -143,7 +154,7 @@ class Batcher:
     def _take(self) -> list[tuple[str, list[Entry]]]:
         calls = []
         room = BATCH_MAX
-        now_s = asyncio.get_running_loop().time()
+        now_s = self._now_s()
         for verb in ORDER:
             queue = self._queues[verb]
             taken = []
@@ -151,10 +162,12 @@ class Batcher:
             while queue and room:
                 entry = queue.popleft()
                 self._waiting -= 1
-                if entry[1].cancelled():  # nobody waits for it, and it has not been sent
+                if (
+                    entry[3] is not None and entry[3].cancelled()
+                ):  # nobody waits for it, and it has not been sent
                     continue
                 if entry[2] < oldest_s:
-                    _fail_one(entry[1], _busy())
+                    _tell(entry[1], _busy())
                     continue
                 taken.append(entry)
                 room -= 1
@@ -170,7 +183,7 @@ class Batcher:
             return
         try:
             outcomes = await self._store.run(
-                self.partition, [(verb, [operation for operation, _, _ in taken]) for verb, taken in calls]
+                self.partition, [(verb, [entry[0] for entry in taken]) for verb, taken in calls]
             )
         except StoreAwayError as error:
             self._note_failure(error)
@@ -195,9 +208,8 @@ class Batcher:
             self._fail([(verb, taken)], outcome)
         else:
             self.unrecorded.note(outcome)
-            for (_, future, _), answer in zip(taken, outcome, strict=True):
-                if not future.done():
-                    future.set_result(answer)
+            for entry, answer in zip(taken, outcome, strict=True):
+                _tell(entry[1], answer)
 
     def _note_failure(self, error: StoreAwayError) -> None:
         log.warning("store away", partition=self.partition, error=str(error))
@@ -205,8 +217,8 @@ class Batcher:
 
     def _fail(self, calls: list[tuple[str, list[Entry]]], error: Exception) -> None:
         for _, taken in calls:
-            for _, future, _ in taken:
-                _fail_one(future, error)
+            for entry in taken:
+                _tell(entry[1], error)
 
     def _fail_waiting(self) -> None:
         # Who queued behind a call that timed out has waited long enough: the answer is due in a second.
@@ -216,6 +228,17 @@ class Batcher:
             queue.clear()
 
 
-def _fail_one(future: asyncio.Future[Answer], error: Exception) -> None:
-    if not future.done():
-        future.set_exception(error)
+def _tell(told: Told, answer: Answer | Exception) -> None:
+    try:
+        told(answer)
+    except Exception:  # noqa: BLE001 - whoever stumbles over its answer takes nobody else's along
+        log.exception("answer not taken")
+
+
+def _settle_future(future: asyncio.Future[Answer], answer: Answer | Exception) -> None:
+    if future.done():
+        return
+    if isinstance(answer, Exception):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)

@@ -7,7 +7,7 @@ seatd granted exactly this.  Keys are passed in; this module knows neither SQL n
 
 import hashlib
 import hmac
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,6 +22,12 @@ MAC_BYTES: Final = 16
 KEY_ID_BYTES: Final = 4
 RECEIPT_MAX: Final = 1_200  # characters: four ids of 128 and the rest fit
 _HEAD: Final = 1 + KEY_ID_BYTES + MAC_BYTES
+_VERSION: Final = bytes([VERSION])
+_ALPHABET: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+_TO_URL: Final = bytes.maketrans(b"+/", b"-_")
+_FROM_URL: Final = bytes.maketrans(b"-_+/=", b"+/!!!")
+_PADDING: Final = {0: b"", 1: b"", 2: b"==", 3: b"="}
+_LAST: Final = {1: "", 2: _ALPHABET[::16], 3: _ALPHABET[::4]}
 _BLOCK: Final = 64
 _INNER: Final = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER: Final = bytes(byte ^ 0x5C for byte in range(256))
@@ -89,7 +95,21 @@ def seal(keyring: Keyring, receipt: Receipt) -> str:
     """Make the receipt's text, signed with the ring's signing key."""
     payload = _pack(tuple(receipt))
     mac = _mac(keyring.keys[keyring.signing], payload)
-    return urlsafe_b64encode(bytes([VERSION]) + keyring.signing + mac + payload).rstrip(b"=").decode()
+    return _text(_VERSION + keyring.signing + mac + payload)
+
+
+def _text(raw: bytes) -> str:
+    """Write bytes as base64url (RFC 4648, section 5) without padding."""
+    return b2a_base64(raw, newline=False).translate(_TO_URL).rstrip(b"=").decode()
+
+
+def _raw(text: str) -> bytes:
+    """Read what `_text` wrote; raises `ValueError` for every other text."""
+    spare = len(text) % 4
+    # Base64 has spare bits at its end; only the one text that was issued is the receipt.
+    if spare and text[-1] not in _LAST[spare]:
+        raise ValueError("not what was written")
+    return a2b_base64(text.encode("ascii").translate(_FROM_URL) + _PADDING[spare], strict_mode=True)
 
 
 def _wrong(reason: str) -> Refusal:
@@ -104,16 +124,13 @@ def unseal(keyring: Keyring, text: str, *, tenant: str, lease: str) -> Receipt:
     if not 0 < len(text) <= RECEIPT_MAX:
         raise _wrong("malformed")
     try:
-        raw = urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
+        raw = _raw(text)
     except ValueError:
         raise _wrong("malformed") from None
     signer, mac, payload = raw[1 : 1 + KEY_ID_BYTES], raw[1 + KEY_ID_BYTES : _HEAD], raw[_HEAD:]
     secret = keyring.keys.get(signer)
     if not raw or raw[0] != VERSION or secret is None or not hmac.compare_digest(mac, _mac(secret, payload)):
         raise _wrong("not ours")
-    # Base64 has spare bits at its end; only the one text that was issued is the receipt.
-    if urlsafe_b64encode(raw).rstrip(b"=").decode() != text:
-        raise _wrong("malformed")
     try:
         receipt = Receipt._make(_unpack(payload))
     except msgspec.DecodeError:  # a later version's, made with the same key

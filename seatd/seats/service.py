@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final
 
 from seatd.model import Policy, Refusal
@@ -43,9 +44,6 @@ Committed = Callable[[int], Awaitable[tuple[int, int]]]
 Bury = Callable[[str, str, int, str], Awaitable[int]]
 """Write a tombstone (tenant, user, start, reason) to SQL; gives the epoch that SQL knows then, 0 where it could not be
 written in time."""
-
-Renewing = tuple[Receipt, asyncio.Future[Answer]]
-"""A renewal under way: by which receipt, and what the script will answer."""
 
 
 def _renewal(caller: Caller, held: Receipt) -> Operation:
@@ -138,15 +136,22 @@ class Seats:
         held = unseal(self.keyring, receipt_text, tenant=caller.tenant, lease=lease)
         return self.renewed(held, await self._answer("renew", _renewal(caller, held)))
 
-    def begin_renew(self, caller: Caller, lease: str, receipt_text: str) -> Renewing:
+    def begin_renew(
+        self,
+        caller: Caller,
+        lease: str,
+        receipt_text: str,
+        told: Callable[[Receipt, Answer | Exception], None],
+    ) -> None:
         """Begin what `renew` does, for callers with many under way; raises `Refusal`.
 
-        The future's answer is for `renewed`.  It may end as `renew` never does: with `unknown_tenant` or `UnopenedError`.
-        Nothing was renewed then, and `renew` is to be asked.
+        `told` is called with the receipt, and with an answer that is for `renewed` or with what `renew` would raise.  The
+        answer may be one that `renew` never takes for the last word: `unknown_tenant`, or `UnopenedError`.  Nothing was
+        renewed then, and `renew` is to be asked.
         """
         held = unseal(self.keyring, receipt_text, tenant=caller.tenant, lease=lease)
         batcher = self._batchers[self._store.partition_of(caller.tenant)]
-        return held, batcher.offer("renew", _renewal(caller, held))
+        batcher.offer("renew", _renewal(caller, held), partial(told, held))
 
     def renewed(self, held: Receipt, answer: Answer) -> Lease:
         """Make the lease that the script's answer to a renewal by this receipt says; raises `Refusal`."""

@@ -11,10 +11,12 @@ import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from typing import Any, Final, cast
 
 import msgpack
+import msgspec
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -109,6 +111,21 @@ SCRIPTS: Final = _scripts()
 TRIM: Final = (files("seatd.seats") / "lua" / "trim.lua").read_bytes()
 _MAY_NOT_WRITE: Final = ("READONLY", "NOREPLICAS", "MASTERDOWN")
 _SHA: Final = {verb: hashlib.sha1(text, usedforsecurity=False).hexdigest() for verb, text in SCRIPTS.items()}
+
+
+_pack: Final = msgspec.msgpack.Encoder().encode
+# The scripts' unpacker knows one kind of string, not the newer one for bytes, which only events to be added again are.
+_PACK: Final = {"readd": partial(msgpack.packb, use_bin_type=False)}
+# The scripts' packer knows one kind of string, too; that of events holds bytes, not text.
+_answered: Final = msgspec.msgpack.Decoder(tuple[int, list[Any], Any, list[msgspec.Raw], Any]).decode
+_unanswered: Final = msgspec.msgpack.Decoder(tuple[str]).decode
+_HEADS: Final = {0xD9: 2, 0xDA: 3, 0xDB: 5}
+"""How long the head of a packed string is, by its first byte; of a short one it is that byte alone."""
+
+
+def _bytes_of(packed: msgspec.Raw) -> bytes:
+    raw = bytes(packed)
+    return raw[_HEADS.get(raw[0], 1) :]
 
 
 def connect(url: str, options: StoreOptions) -> AbstractConnection:
@@ -210,9 +227,7 @@ class Store:
             self._expected_ms(partition),
             self._last[partition][2] if partition in self._last else 0,
         )
-        # The scripts' unpacker knows one kind of string, not the newer one for bytes.
-        operations_packed = msgpack.packb(packed, use_bin_type=False)
-        return ["EVALSHA", _SHA[verb], len(keys), *keys, msgpack.packb(settings), operations_packed]
+        return ["EVALSHA", _SHA[verb], len(keys), *keys, _pack(settings), _PACK.get(verb, _pack)(packed)]
 
     def _expected_ms(self, partition: int) -> int:
         """Reckon the time that the store should have: its last answer and what has passed here since."""
@@ -252,13 +267,12 @@ class Store:
     def _outcome(verb: str, reply: Any, last_epoch: int) -> Outcome:
         if isinstance(reply, RedisError):
             return StoreAwayError(f"{verb}: {reply}")
-        # The scripts' packer knows one kind of string; that of events holds bytes, not text.
-        unpacked = msgpack.unpackb(reply, unicode_errors="surrogateescape")
-        if len(unpacked) == 1:
-            return UnopenedError(verb, stepped=last_epoch if unpacked[0] == "stepped" else 0)
-        now_ms, answers, first_seq, events, epoch = unpacked
-        packed = [event.encode("utf-8", "surrogateescape") for event in events]
-        return Answers(answers, now_ms, epoch, first_seq, packed)
+        try:
+            now_ms, answers, first_seq, events, epoch = _answered(reply)
+        except msgspec.ValidationError:
+            (why,) = _unanswered(reply)
+            return UnopenedError(verb, stepped=last_epoch if why == "stepped" else 0)
+        return Answers(answers, now_ms, epoch, first_seq, [_bytes_of(event) for event in events])
 
     def _note_time(self, partition: int, outcomes: Sequence[Outcome], sent_s: float) -> None:
         """Note the store's time of an answer against the instant of sending, before which it cannot be.

@@ -36,24 +36,21 @@ class Renewals:
     def begin(self, lease: str, receipt: str, done: Done) -> None:
         """Begin to renew a lease by its receipt; `done` may be called before this returns."""
         try:
-            held, answer = self._seats.begin_renew(self.caller, lease, receipt)
+            self._seats.begin_renew(self.caller, lease, receipt, partial(self._settle, receipt, done))
         except Refusal as refusal:
             if refusal.code == "receipt_invalid":  # by the keys that are known here
                 self._the_long_way(lease, receipt, done)
             else:
                 done(refusal)
-            return
-        answer.add_done_callback(partial(self._settle, held, receipt, done))
 
-    def _settle(self, held: Receipt, receipt: str, done: Done, future: "asyncio.Future[Answer]") -> None:
-        error = future.exception()
-        if isinstance(error, Refusal):
-            done(error)
-        elif error is not None or future.result()[0] == "unknown_tenant":
+    def _settle(self, receipt: str, done: Done, held: Receipt, answer: Answer | Exception) -> None:
+        if isinstance(answer, Refusal):
+            done(answer)
+        elif isinstance(answer, Exception) or answer[0] == "unknown_tenant":
             self._the_long_way(held.lease, receipt, done)
         else:
             try:
-                renewed: Lease | Refusal = self._seats.renewed(held, future.result())
+                renewed: Lease | Refusal = self._seats.renewed(held, answer)
             except Refusal as refusal:
                 renewed = refusal
             done(renewed)

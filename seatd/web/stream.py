@@ -31,8 +31,6 @@ class Stream:
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._transport = transport
         self._incoming = websocket.Incoming(FRAME_MAX)
-        self._soon = asyncio.get_running_loop().call_soon
-        self._out: list[bytes] = []
         self._held_back = False
         self._slow_s = 0.0
         self.closing = False
@@ -127,20 +125,15 @@ class Stream:
     # -- writing ----------------------------------------------------------------------------------
 
     def send(self, message: bytes) -> None:
-        """Send a whole message, together with all that is sent in this turn; never waits."""
-        if self.closing or self._transport.is_closing():
-            return
-        if not self._out:
-            self._soon(self._flush)
-        self._out.append(message)
+        """Send a whole message; never waits.  An other end that takes nothing is dropped.
 
-    def _flush(self) -> None:
-        """Write what is to be sent; an other end that takes nothing is dropped."""
-        out, self._out = self._out, []
-        if not out or self._transport.is_closing():
+        The event loop gathers what is written in one turn, and sends it at its end.
+        """
+        transport = self._transport
+        if self.closing or transport.is_closing():
             return
-        self._transport.write(out[0] if len(out) == 1 else b"".join(out))
-        if self._transport.get_write_buffer_size() > UNSENT_MAX:
+        transport.write(message)
+        if transport.get_write_buffer_size() > UNSENT_MAX:
             self._drop_slow()
 
     def _drop_slow(self) -> None:
@@ -162,7 +155,6 @@ class Stream:
             code = websocket.code_of(payload)
             self.send(websocket.frame(CLOSE, b"" if code == 1005 else payload[:2]))
             self.closing = True
-        self._flush()
         self._transport.close()
 
     def abort(self) -> None:
