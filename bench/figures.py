@@ -204,7 +204,8 @@ def _money(found: Found) -> Iterator[Figure]:
     for name, row in found.get("closing", {}).get("databases", {}).items():
         alone, beside = row["alone"]["p99_ms"], max(each["p99_ms"] for each in row["beside"])
         limit = 1.5 if name == "PostgreSQL" else None
-        of = f"{beside:.2f} / {alone:.2f} ms, {row['seconds_at_most']:.0f} s at most"
+        state = "closed by then" if row["closed"] else "still being closed"
+        of = f"{beside:.2f} / {alone:.2f} ms, {row['seconds']:.0f} s beside, {state}"
         yield _most(
             f"p99 of renewals beside the close of a month / without, {name}", beside / alone, limit, of
         )

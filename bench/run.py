@@ -35,8 +35,8 @@ PARTS: dict[str, Callable[[Bench], Awaitable[None]]] = {
     "overload": pressure.overload,
     "ledger": alone.ingest,
     "rating": money.rating,
-    "closing": money.closing,
     "curves": curves.run,
+    "closing": money.closing,
 }
 NEED_POSTGRES = {"sql", "ledger", "rating", "closing", "curves"}
 SECONDS, SECONDS_QUICK = 4.0, 1.5

@@ -17,6 +17,8 @@ QUICK_SHARE = 20
 PEAK_RUNS = 3
 OFFERED_PER_S = 1_000
 BESIDE_S = 8.0
+BESIDE_MOST_S = 60.0
+"""How long renewals are measured beside a close at most: on few CPUs it has little of them, and takes many minutes."""
 
 
 async def rating(bench: Bench) -> None:
@@ -52,14 +54,22 @@ async def _closed(bench: Bench, server: Server) -> dict[str, Any]:
     began_s = time.perf_counter()
     closing = asyncio.create_task(server.close_month(month.PERIOD))
     beside: list[dict[str, Any]] = []
-    while not closing.done():
+    beside_s = 0.0
+    while not closing.done() and beside_s < BESIDE_MOST_S:
         beside.append(await bench.renewals(server, key, prefix=f"b{len(beside)}", **plan))
-        closed_s = time.perf_counter() - began_s
-    await closing
+        beside_s = time.perf_counter() - began_s
+    closed = closing.done()
+    if closed:
+        await closing
+    else:
+        server.kill()
+        await asyncio.wait([closing])
+        closing.exception()  # nobody waits for its answer
     return {
         "alone": alone["all"],
         "beside": [each["all"] for each in beside],
-        "seconds_at_most": round(closed_s, 1),
+        "seconds": round(beside_s, 1),
+        "closed": closed,
     }
 
 
