@@ -95,18 +95,18 @@ def seal(keyring: Keyring, receipt: Receipt) -> str:
     """Make the receipt's text, signed with the ring's signing key."""
     payload = _pack(tuple(receipt))
     mac = _mac(keyring.keys[keyring.signing], payload)
-    return _text(_VERSION + keyring.signing + mac + payload)
+    return to_text(_VERSION + keyring.signing + mac + payload)
 
 
-def _text(raw: bytes) -> str:
+def to_text(raw: bytes) -> str:
     """Write bytes as base64url (RFC 4648, section 5) without padding."""
     return b2a_base64(raw, newline=False).translate(_TO_URL).rstrip(b"=").decode()
 
 
-def _raw(text: str) -> bytes:
-    """Read what `_text` wrote; raises `ValueError` for every other text."""
+def from_text(text: str) -> bytes:
+    """Read what `to_text` wrote; raises `ValueError` for every other text."""
     spare = len(text) % 4
-    # Base64 has spare bits at its end; only the one text that was issued is the receipt.
+    # Base64 has spare bits at its end; only the one text that was issued is the receipt, or the place in line.
     if spare and text[-1] not in _LAST[spare]:
         raise ValueError("not what was written")
     return a2b_base64(text.encode("ascii").translate(_FROM_URL) + _PADDING[spare], strict_mode=True)
@@ -124,7 +124,7 @@ def unseal(keyring: Keyring, text: str, *, tenant: str, lease: str) -> Receipt:
     if not 0 < len(text) <= RECEIPT_MAX:
         raise _wrong("malformed")
     try:
-        raw = _raw(text)
+        raw = from_text(text)
     except ValueError:
         raise _wrong("malformed") from None
     signer, mac, payload = raw[1 : 1 + KEY_ID_BYTES], raw[1 + KEY_ID_BYTES : _HEAD], raw[_HEAD:]
