@@ -175,6 +175,11 @@ def signed_by(public: bytes, message: bytes, signature: bytes) -> bool:
     return not any((left[i] * right[2] - right[i] * left[2]) % P for i in (0, 1))
 
 
+def link_hash(prev: str, partition: int, pos: int, row: str) -> str:
+    """Give the hash of a row of the chain (JSON text) at its place."""
+    return sha256(f"{prev}:{partition}:{pos}:{row}".encode())
+
+
 def decoded(text: object) -> bytes:
     """Read base64url; nothing where it is not written as it was."""
     raw = str(text).encode()
@@ -438,8 +443,7 @@ def _walk(links: Lines, history: list[bytes], manifest: Mapping[str, Any], month
     before: dict[str, Any] = {}
     for link in links:
         place = f"chain.jsonl: row {link['partition']}/{link['pos']}"
-        text = f"{link['prev']}:{link['partition']}:{link['pos']}:{link['row']}"
-        if sha256(text.encode()) != link["hash"]:
+        if link_hash(link["prev"], link["partition"], link["pos"], link["row"]) != link["hash"]:
             yield f"{place} does not have its hash"
         after = (link["partition"], link["pos"] - 1) == (before.get("partition"), before.get("pos"))
         if after and link["prev"] != before["hash"]:
@@ -504,11 +508,8 @@ def _forms(files: Mapping[str, bytes], envelope: dict[str, Any], own: dict[str, 
             yield f"{name}: does not say what it should, and nothing else"
 
 
-def _signed(
-    files: Mapping[str, bytes], envelope: dict[str, Any], own: dict[str, Any], kid: str
-) -> Iterator[str]:
-    yield from _forms(files, envelope, own)
-    signed, signature = envelope["signed"], envelope["signature"]
+def signed_wrongly(signed: Any, signature: Any, kid: str) -> Iterator[str]:
+    """Say what is wrong with the signature of a manifest; `kid` names the key that must have signed, if any must."""
     said = canonical({"alg": "Ed25519", "kid": thumbprint(signature["x"]), "x": signature["x"]})
     if canonical({key: signature[key] for key in signature if key != "value"}) != said:
         yield "manifest.json: its key is not what it says"
@@ -516,6 +517,14 @@ def _signed(
         yield "manifest.json: the signature does not hold"
     if kid and signature["kid"] != kid:
         yield f"manifest.json: was signed by the key {signature['kid']}, not by {kid}"
+
+
+def _signed(
+    files: Mapping[str, bytes], envelope: dict[str, Any], own: dict[str, Any], kid: str
+) -> Iterator[str]:
+    yield from _forms(files, envelope, own)
+    signed, signature = envelope["signed"], envelope["signature"]
+    yield from signed_wrongly(signed, signature, kid)
     at = leaf(own["tenant"], own["files"])
     for side, text in own["path"]:
         other = bytes.fromhex(text)
