@@ -10,9 +10,10 @@ import asyncio
 import contextlib
 import hashlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -82,8 +83,9 @@ class Archiving:
             await self._take_away_all()  # what an earlier month left behind would leave once more
             try:
                 if created:
-                    await self._create(month, actor)
-                signed = await asyncio.to_thread(_verified, self._folder / period)
+                    signed = await self._create(month, actor)
+                else:
+                    signed = await asyncio.to_thread(_verified, self._folder / period)
             except OSError as error:
                 raise Refusal(
                     "conflict", f"{period} cannot be archived: {error.strerror or error}."
@@ -93,7 +95,8 @@ class Archiving:
             await self._take_away_all()
         return Archived(period, self._folder / period, signed, created)
 
-    async def _create(self, month: ClosedMonth, actor: str) -> None:
+    async def _create(self, month: ClosedMonth, actor: str) -> dict[str, Any]:
+        """Archive a month but for taking its rows away; gives what its manifest says."""
         beside = self._folder / f".{month.period}.part"
         await asyncio.to_thread(_emptied, beside)
         try:
@@ -107,6 +110,7 @@ class Archiving:
         async with writing(self._engine) as connection:
             await self._note(connection, leaves, made, actor)
         log.info("month archived", period=month.period, leases=made["files"][LEASES]["rows"])
+        return made
 
     async def _made(self, connection: AsyncConnection, leaves: _Leaving, folder: Path) -> dict[str, Any]:
         """Make the files of an archive; gives what its manifest says."""
@@ -181,14 +185,15 @@ class Archiving:
             archived = await _archived(connection)
             ends_ms = {each.period: each.end_ms for each in await closed_months.listed(connection)}
         for period, from_ms in archived.items():
-            gone = 1
-            while gone:
-                async with writing(self._engine) as connection:
-                    gone = await leaving.take_leases(connection, from_ms, ends_ms[period])
+            await self._take_away(partial(leaving.take_leases, from_ms=from_ms, end_ms=ends_ms[period]))
+        await self._take_away(leaving.take_links)
+
+    async def _take_away(self, some: Callable[..., Awaitable[int]]) -> None:
+        """Take some away, a transaction each, until there are none."""
         gone = 1
         while gone:
             async with writing(self._engine) as connection:
-                gone = await leaving.take_links(connection)
+                gone = await some(connection)
 
     async def archive_for_ever(self, keep_months: int) -> None:
         """Look every hour, until cancelled, whether a month is older than is kept; with 0 everything is kept."""

@@ -104,18 +104,15 @@ class Writer:
             for key, now in changed
         ]
         self._head = await chain.append(self._connection, self._partition, self._head, rows)
-        in_time = [
-            (*key, self._partition, pos, *_columns(now)) for pos, (key, now) in enumerate(changed, first)
-        ]
+        in_time: list[tuple[Any, ...]] = []
         late: list[tuple[Any, ...]] = []
         noted: set[tuple[str, str]] = set()
-        if self.frozen:
-            written, in_time = in_time, []
-            for row, (key, now) in zip(written, changed, strict=True):
-                before = known.get(key)
-                periods = changed_months(before, now, self.frozen)
-                noted.update((period, key[0]) for period in periods)
-                (late if periods or isinstance(before, _Late) else in_time).append(row)
+        for pos, (key, now) in enumerate(changed, first):
+            before = known.get(key)
+            periods = changed_months(before, now, self.frozen)
+            noted.update((period, key[0]) for period in periods)
+            kept = late if periods or isinstance(before, _Late) else in_time
+            kept.append((*key, self._partition, pos, *_columns(now)))
         names = ("tenant", "lease", "partition", "pos", *_LEASE_COLUMNS)
         await insert_many(self._connection, ledger_leases, names, in_time, _LEASE_CONFLICT)
         await insert_many(self._connection, late_leases, names, late)
