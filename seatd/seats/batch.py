@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from seatd.model import Refusal
 from seatd.seats.layout import Operation
@@ -34,8 +34,19 @@ ACQUIRES_MIN: Final = 2 * BATCH_MAX
 Told = Callable[[Answer | Exception], None]
 """Told, once, the answer to an operation, or why there is none."""
 
-Entry = tuple[Operation, Told, float, asyncio.Future[Answer] | None]
-"""An operation that waits, who is told, since when; and the future of whoever may give up."""
+
+class Entry(NamedTuple):
+    """An operation that waits, who is told, since when; and the future of whoever may give up."""
+
+    operation: Operation
+    told: Told
+    since_s: float
+    future: asyncio.Future[Answer] | None
+
+    @property
+    def given_up(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self.future is not None and self.future.cancelled()
 
 
 def store_unavailable() -> Refusal:
@@ -105,7 +116,7 @@ class Batcher:
             self._make_room(verb)
         elif verb == "acquire":
             self.check_room()
-        self._queues[verb].append((operation, told, now_s, future))
+        self._queues[verb].append(Entry(operation, told, now_s, future))
         self._waiting += 1
         if not self._wake.is_set():
             self._wake.set()
@@ -113,7 +124,9 @@ class Batcher:
     def check_room(self) -> None:
         """Raise `Refusal` `busy` where an acquire would wait too long: those before it will not all be served either."""
         queue = self._queues["acquire"]
-        if queue and (len(queue) >= self._acquires_max or self._now_s() - queue[0][2] > AGE_MAX_S["acquire"]):
+        if queue and (
+            len(queue) >= self._acquires_max or self._now_s() - queue[0].since_s > AGE_MAX_S["acquire"]
+        ):
             raise _busy()
 
     def _follow(self, waited_s: float) -> None:
@@ -128,13 +141,13 @@ class Batcher:
         queue = self._queues["acquire"]
         if queue and verb != "acquire":
             self._waiting -= 1
-            _tell(queue.popleft()[1], _busy())
+            _tell(queue.popleft().told, _busy())
         elif verb != "release":
             raise _busy()
 
     def _age_s(self, verb: str, now_s: float) -> float:
         queue = self._queues[verb]
-        return now_s - queue[0][2] if queue else 0.0
+        return now_s - queue[0].since_s if queue else 0.0
 
     @property
     def waited_s(self) -> float:
@@ -162,19 +175,17 @@ class Batcher:
             while queue and room:
                 entry = queue.popleft()
                 self._waiting -= 1
-                if (
-                    entry[3] is not None and entry[3].cancelled()
-                ):  # nobody waits for it, and it has not been sent
+                if entry.given_up:  # and it has not been sent
                     continue
-                if entry[2] < oldest_s:
-                    _tell(entry[1], _busy())
+                if entry.since_s < oldest_s:
+                    _tell(entry.told, _busy())
                     continue
                 taken.append(entry)
                 room -= 1
             if taken:
                 calls.append((verb, taken))
                 if verb == "acquire":
-                    self._follow(now_s - taken[0][2])
+                    self._follow(now_s - taken[0].since_s)
         return calls
 
     async def _flush_once(self) -> None:
@@ -183,7 +194,7 @@ class Batcher:
             return
         try:
             outcomes = await self._store.run(
-                self.partition, [(verb, [entry[0] for entry in taken]) for verb, taken in calls]
+                self.partition, [(verb, [entry.operation for entry in taken]) for verb, taken in calls]
             )
         except StoreAwayError as error:
             self._note_failure(error)
@@ -209,7 +220,7 @@ class Batcher:
         else:
             self.unrecorded.note(outcome)
             for entry, answer in zip(taken, outcome, strict=True):
-                _tell(entry[1], answer)
+                _tell(entry.told, answer)
 
     def _note_failure(self, error: StoreAwayError) -> None:
         log.warning("store away", partition=self.partition, error=str(error))
@@ -218,7 +229,7 @@ class Batcher:
     def _fail(self, calls: list[tuple[str, list[Entry]]], error: Exception) -> None:
         for _, taken in calls:
             for entry in taken:
-                _tell(entry[1], error)
+                _tell(entry.told, error)
 
     def _fail_waiting(self) -> None:
         # Who queued behind a call that timed out has waited long enough: the answer is due in a second.
