@@ -93,6 +93,19 @@ async def test_a_caller_who_gives_up_in_flight_harms_nobody(valkey: ValkeyServer
         assert not any(lease.created for lease in again), "it ran, and the retry finds it"
 
 
+async def test_who_stumbles_over_an_answer_harms_nobody(valkey: ValkeyServer) -> None:
+    async with plane(valkey, policy()) as made:
+        await ready(made)
+
+        def stumbles(_: object) -> None:
+            raise RuntimeError("stumbled")
+
+        verb, operation = acquire("ana", "lease1")
+        made.batcher.offer(verb, operation, stumbles)
+        assert (await made.acquire("bob")).user == "bob"
+        assert (await made.acquire("ana")).lease == "lease1"
+
+
 async def test_the_queue_is_bounded(valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "QUEUE_MAX", 10)
     async with plane(valkey, policy(cap=50)) as made:

@@ -1,5 +1,7 @@
 """Events and a loss of the store: what was acknowledged is added again, and what is not committed is not dropped."""
 
+import pytest
+
 from seatd.seats.batch import QUEUE_MAX
 from tests.seats.plane import plane, policy
 from tests.valkey import ValkeyServer
@@ -24,3 +26,18 @@ async def test_more_lost_events_than_the_queue_holds_are_added_once(valkey: Valk
         made.batcher.unrecorded.keep_lost([b"\x90"] * lost)
         await made.seats.add_lost_again(made.batcher)
         assert await made.store.backlog(0) == before + lost
+
+
+@pytest.mark.parametrize("length", [1, 12, 60, 128])
+@pytest.mark.parametrize("labels", [{}, {"site": "Köln"}, {f"l{number}": "ß" * 60 for number in range(8)}])
+async def test_what_is_kept_is_what_stands_in_the_stream(
+    valkey: ValkeyServer, length: int, labels: dict[str, str]
+) -> None:
+    """Byte for byte, however long: else what is added again after a loss would be another event."""
+    async with plane(valkey, policy()) as made:
+        await made.acquire("u" * length, labels=labels)
+        with valkey.client() as client:
+            streamed = [fields[b"e"] for _, fields in client.xrange(made.store.partition_keys(0)[1])]
+        made.batcher.unrecorded.epoch += 1
+        assert made.batcher.unrecorded.lost() == streamed
+        assert len(streamed) == 1

@@ -48,6 +48,14 @@ def test_every_place_and_every_letter() -> None:
             assert refused(TEXT[:at] + letter + TEXT[at + 1 :])
 
 
+@given(receipts)
+def test_the_other_alphabet_is_refused(receipt: Receipt) -> None:
+    text = seal(RING, receipt)
+    for ours, other in (("-", "+"), ("_", "/")):
+        if ours in text:
+            assert refused(text.replace(ours, other), receipt.tenant, receipt.lease)
+
+
 @pytest.mark.parametrize("added", ["=", "==", "A", "\n", " ", "%", "ä"])
 def test_any_added_character_is_refused(added: str) -> None:
     for at in range(len(TEXT) + 1):
