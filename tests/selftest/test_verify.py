@@ -168,9 +168,10 @@ def test_a_store_that_is_lost_meanwhile_is_no_finding(new_seatd):
 def caught(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ran]]:
     """Every lie, five servers at a time: most of a run is waiting."""
     turn = threading.Lock()
+    folders = {name: tmp_path_factory.mktemp("liar") for name in LIES}  # not by many threads at once
 
     def run(name: str) -> tuple[str, Ran]:
-        copy = lying_copy(LIES[name], tmp_path_factory.mktemp("liar"))
+        copy = lying_copy(LIES[name], folders[name])
         server = SeatdProcess(environ={"PYTHONSAFEPATH": "1", "PYTHONPATH": str(copy)})
         try:
             with turn:
