@@ -35,9 +35,9 @@ LIES = {
     "live": (
         Edit(
             "seats/lua/renew.lua",
-            "  local expires = expires_of(st, rec, user)\n  local at, reason = cut_at(st, rec)",
+            "  local at, reason = cut_at(st, rec)",
             "  if NOW % 5 == 0 then return {'lease_gone', 'expired'} end\n"
-            "  local expires = expires_of(st, rec, user)\n  local at, reason = cut_at(st, rec)",
+            "  local at, reason = cut_at(st, rec)",
         ),
     ),
     "leaks": (

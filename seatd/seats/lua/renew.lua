@@ -1,6 +1,7 @@
 -- Purpose: extend leases whose receipts seatd made.  Nothing here counts seats: a holder that stands
 --        in the set has its seat, and one that was swept is gone.  While the tenant learns, the receipt
 --        is what is believed: who presents one is confirmed, whether the lease came back or not.
+--        Else what a call's renewals of a tenant need is read by two commands and written by one.
 -- KEYS, ARGV: prelude.lua.  Operation: {tenant, key hash, lease, user, start, expires, client, kind, cap,
 --        policy version}, all but the first two from the receipt.
 -- Returns {"renewed", start, expires, ttl, kind, cap, policy version} or {"lease_gone", reason} | unauthorized |
@@ -23,8 +24,7 @@ local function unnamed(st, user, rec)
   return not named(st, user)[rec[KIND]]
 end
 
-local function extended(st, user, rec, expires)
-  redis.call('ZADD', seats_of(st, rec), expires, user)
+local function renewed(st, rec, expires)
   return {'renewed', rec[START], expires, st.ttl, rec[KIND], rec[CAP], st.version}
 end
 
@@ -93,23 +93,67 @@ local function confirm(st, op)
   end
   save_lease(st, user, rec)
   if kind ~= 'service' then note_confirmed(st, user, op[9]) end
-  local answer = extended(st, user, rec, math.max(stands, expires, NOW + st.ttl))
-  look_again(st, answer[3] + Q)
+  expires = math.max(stands, expires, NOW + st.ttl)
+  redis.call('ZADD', seats_of(st, rec), expires, user)
+  look_again(st, expires + Q)
   st.count = nil
   changed(st)
-  return answer
+  return renewed(st, rec, expires)
 end
 
-local function renew(op)
+local users, places = {}, {}  -- by tenant's number whose leases this call would renew; an operation's place among them
+for i, op in ipairs(OPS) do
+  local of = users[op[1]]
+  if not of then
+    of = {}
+    users[op[1]] = of
+  end
+  local place = #of + 1
+  of[place], places[i] = op[4], place
+end
+
+local function write_extended(st)
+  if not st.extended or #st.extended == 0 then return end
+  redis.call('ZADD', st.s, unpack(st.extended))
+  st.extended = {}
+end
+
+-- The lease of a user as it stands, and its expires; nil where there is none.
+local function standing(st, number, place, user)
+  if not st.extended then
+    local of = users[number]
+    st.extended, st.touched = {}, {}
+    st.leases, st.expiries = redis.call('HMGET', st.l, unpack(of)), redis.call('ZMSCORE', st.s, unpack(of))
+  end
+  if st.touched[user] then  -- an operation before this one may have changed it
+    write_extended(st)
+    local rec = load_lease(st, user)
+    return rec, rec and expires_of(st, rec, user)
+  end
+  st.touched[user] = true
+  local packed = st.leases[place]
+  if not packed then return nil end
+  local rec = cmsgpack.unpack(packed)
+  if rec[KIND] == 'service' then return rec, expires_of(st, rec, user) end
+  return rec, tonumber(st.expiries[place] or 0)
+end
+
+local function extend(st, user, rec, expires)
+  if rec[KIND] == 'service' then redis.call('ZADD', st.v, expires, user) return end
+  local list = st.extended
+  list[#list + 1] = expires
+  list[#list + 1] = user
+end
+
+local function renew(op, place)
   local st, lease, user, start = tenant_at(op[1]), op[3], op[4], op[5]
   if unknown(st) then return {'unknown_tenant'} end
   local refused = key_refused(st, op[2])
   if refused then return refused end
   if st.learning then return confirm(st, op) end
-  local rec = load_lease(st, user)
+  local rec, expires = standing(st, op[1], place, user)
   if not rec or rec[LEASE] ~= lease or start < rec[START] then return gone(st, rec, op) end
   if rec[ENDED] ~= '' then return {'lease_gone', rec[ENDED]} end
-  local expires = expires_of(st, rec, user)
   local at, reason = cut_at(st, rec)
   if not at and unnamed(st, user, rec) then at, reason = NOW, 'revoked' end
   if at then
@@ -122,14 +166,16 @@ local function renew(op)
   end
   local late = expires + Q <= NOW
   expires = math.max(expires, op[6], NOW + st.ttl)
-  local answer = extended(st, user, rec, expires)
+  extend(st, user, rec, expires)
   if late then  -- nobody had swept it, so nobody has been given its place
+    write_extended(st)
     st.count = nil
     changed(st)
   end
-  return answer
+  return renewed(st, rec, expires)
 end
 
 local replies = {}
-for i, op in ipairs(OPS) do replies[i] = renew(op) end
+for i, op in ipairs(OPS) do replies[i] = renew(op, places[i]) end
+for _, st in pairs(tenants) do write_extended(st) end
 return done(replies)
