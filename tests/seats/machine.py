@@ -246,6 +246,12 @@ class SeatMachine(RuleBasedStateMachine):
         else:
             self._run([("renew", [(tenant, KEY, lease, user, start + ahead, expires + ahead)])])
 
+    @rule(tenant=tenants, index=st.integers(0, 3), ahead=st.sampled_from((1, 40, 3_000)))
+    def renew_twice_after_a_rollback(self, tenant: str, index: int, ahead: int) -> None:
+        """Send, together, a receipt of a renewal that the store forgot and the one before it."""
+        lease, user, start, expires = self._receipt(tenant, index)
+        self._run([("renew", [(tenant, KEY, lease, user, start, end) for end in (expires + ahead, expires)])])
+
     # -- the vendor -------------------------------------------------------------------------------
 
     @rule(tenant=tenants, index=st.integers(0, 3), user=users, kind=kinds, force=st.booleans(), hold=holds)

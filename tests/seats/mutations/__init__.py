@@ -89,6 +89,19 @@ MUTATIONS = (
         "if not at and unnamed(st, user, rec) then at, reason = NOW, 'revoked' end",
         "",
     ),
+    Mutation(
+        "a batch's second renewal of a lease sees it as before", "if st.touched[user] then", "if false then"
+    ),
+    Mutation(
+        "a batch's second renewal comes before the first is written",
+        "    write_extended(st)\n    local rec = load_lease",
+        "    local rec = load_lease",
+    ),
+    Mutation(
+        "seats are counted before a late renewal is written",
+        "    write_extended(st)\n    st.count = nil",
+        "    st.count = nil",
+    ),
     Mutation("an earlier start is renewed", "or start < rec[START] then return gone", "then return gone"),
     Mutation(
         "a start is not told", "  emit({'started', st.name, start, rec[LEASE], user, kind, op[10]})\n", ""
