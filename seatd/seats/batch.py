@@ -1,7 +1,8 @@
 """Many callers, one script call a partition: the operations of one tick travel together.
 
 Handlers never touch the store.  They hand an operation to a batcher and await its future; while one
-call is in flight the next batch gathers, without a timer.  Renewals and releases go ahead of acquires.
+call is in flight the next batch gathers, without a timer, and takes along what lies in the sockets by then.  Renewals and
+releases go ahead of acquires.
 Only the flusher touches the connection, so a cancelled handler cannot corrupt it.
 
 Queues are bounded by age: nobody is served who has given up.  Acquires are refused long before renewals, releases never;
@@ -30,6 +31,8 @@ RETRY_AFTER_MS: Final = 1_000
 AGE_MAX_S: Final = {"acquire": 0.5, "renew": 5.0}
 """How long an operation may have waited when its turn comes; others as long as they must."""
 ACQUIRES_MIN: Final = 2 * BATCH_MAX
+TURNS_MAX: Final = 4
+"""Turns of the event loop for which a batch gathers what has come already."""
 
 Told = Callable[[Answer | Exception], None]
 """Told, once, the answer to an operation, or why there is none."""
@@ -160,8 +163,20 @@ class Batcher:
             await self._wake.wait()
             self._wake.clear()
             while self._waiting:
+                await self._gather()
                 await self._flush_once()
             if self._closing:
+                return
+
+    async def _gather(self) -> None:
+        """Let what has come already be read, as long as that brings more: a fuller batch costs each operation less.
+
+        These are turns of the event loop, not waits: where nothing has come it is one.
+        """
+        for _ in range(TURNS_MAX):
+            before = self._waiting
+            await asyncio.sleep(0)
+            if self._waiting <= before:
                 return
 
     def _take(self) -> list[tuple[str, list[Entry]]]:
