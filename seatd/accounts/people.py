@@ -19,6 +19,11 @@ from seatd.database.schema import people
 _CHUNK: Final = 500
 
 
+def new_id() -> str:
+    """Make the id of a new person."""
+    return random_id("p_", 16)
+
+
 async def persons_for(
     connection: AsyncConnection, pairs: Iterable[tuple[str, str]]
 ) -> dict[tuple[str, str], str]:
@@ -88,7 +93,7 @@ async def _known(connection: AsyncConnection, pairs: list[tuple[str, str]]) -> d
 
 
 async def _make(connection: AsyncConnection, pairs: list[tuple[str, str]]) -> None:
-    rows = [{"tenant": tenant, "person": random_id("p_", 16), "name": name} for tenant, name in pairs]
+    rows = [{"tenant": tenant, "person": new_id(), "name": name} for tenant, name in pairs]
     # Another recorder may have made the same name meanwhile: then its id holds.
     statement = inserting(connection, people).on_conflict_do_nothing(index_elements=["tenant", "name"])
     await connection.execute(statement, rows)

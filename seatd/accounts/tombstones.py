@@ -8,28 +8,33 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from sqlalchemy import delete, exists, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from seatd.accounts import people
-from seatd.database.bulk import insert_many
-from seatd.database.schema import outbox, partitions, tenants
+from seatd.database.engine import write_at_once
+from seatd.database.schema import outbox, tenants
 from seatd.database.schema import people as people_table
 from seatd.database.schema import tombstones as table
+from seatd.database.sqlite_driver import Statement
 from seatd.model import TTL_MS_MAX, Tombstone
 
 KEPT_MS: Final = 2 * TTL_MS_MAX
 """Longer than any receipt runs and any tenant learns."""
 
 
-_COLUMNS: Final = ("tenant", "person", "start_ms", "reason", "until_ms")
-_LATER_STANDS: Final = (
-    "ON CONFLICT (tenant, person) DO UPDATE SET until_ms = excluded.until_ms, "
-    + ", ".join(
-        f"{name} = CASE WHEN excluded.start_ms > tombstones.start_ms THEN excluded.{name} ELSE tombstones.{name} END"
-        for name in ("start_ms", "reason")
-    )
+_PERSON: Final = (
+    "INSERT INTO people (tenant, person, name) VALUES (?, ?, ?) ON CONFLICT (tenant, name) DO NOTHING"
 )
-_EPOCHS: Final = select(partitions.c.partition, partitions.c.epoch).with_for_update(read=True)
+_TOMBSTONE: Final = """
+    INSERT INTO tombstones (tenant, person, start_ms, reason, until_ms)
+    SELECT tenant, person, CAST(? AS BIGINT), CAST(? AS TEXT), CAST(? AS BIGINT)
+    FROM people WHERE tenant = ? AND name = ?
+    ON CONFLICT (tenant, person) DO UPDATE SET
+        reason = CASE WHEN excluded.start_ms > tombstones.start_ms THEN excluded.reason ELSE tombstones.reason END,
+        start_ms = CASE WHEN excluded.start_ms > tombstones.start_ms THEN excluded.start_ms ELSE tombstones.start_ms END,
+        until_ms = excluded.until_ms
+"""
+_EPOCHS: Final = "SELECT partition, epoch FROM partitions"
 
 
 class Burial(NamedTuple):
@@ -41,24 +46,28 @@ class Burial(NamedTuple):
     reason: str
 
 
-async def bury(connection: AsyncConnection, burials: Iterable[Burial], now_ms: int) -> None:
-    """Write tombstones; of two for one user the later start stands."""
-    latest: dict[tuple[str, str], Burial] = {}
-    for burial in burials:
-        known = latest.get((burial.tenant, burial.user))
-        if known is None or known.start_ms < burial.start_ms:
-            latest[burial.tenant, burial.user] = burial
-    persons = await people.persons_for(connection, latest.keys())
-    rows = [
-        (burial.tenant, persons[key], burial.start_ms, burial.reason, now_ms + KEPT_MS)
-        for key, burial in sorted(latest.items())
-    ]
-    await insert_many(connection, table, _COLUMNS, rows, _LATER_STANDS)
+async def bury(engine: AsyncEngine, burials: Iterable[Burial], now_ms: int) -> dict[int, int]:
+    """Write tombstones in one transaction; gives the newest epoch of each partition, after which none begins before its end.
 
-
-async def epochs(connection: AsyncConnection) -> dict[int, int]:
-    """Tell the newest epoch of each partition; no later one begins before this transaction ends."""
-    return {partition: epoch for partition, epoch in await connection.execute(_EPOCHS)}  # noqa: C416 - rows are no pairs to the type checker
+    Of two for one user the later start stands.  Sorted before they are written: two writers never wait for each other in a
+    circle.  Raises what `writing` raises.
+    """
+    ordered = sorted(burials)
+    named = sorted({(burial.tenant, burial.user) for burial in ordered})
+    until_ms = now_ms + KEPT_MS
+    locked = "" if engine.dialect.name == "sqlite" else " FOR SHARE"
+    rows = await write_at_once(
+        engine,
+        (
+            Statement(_PERSON, [(tenant, people.new_id(), user) for tenant, user in named]),
+            Statement(
+                _TOMBSTONE,
+                [(start, reason, until_ms, tenant, user) for tenant, user, start, reason in ordered],
+            ),
+            Statement(_EPOCHS + locked),
+        ),
+    )
+    return {partition: epoch for partition, epoch in rows}  # noqa: C416 - rows are no pairs to the type checker
 
 
 async def standing(connection: AsyncConnection, tenant: str, now_ms: int) -> tuple[Tombstone, ...]:

@@ -7,8 +7,11 @@ This is also the one place where "the database is away" becomes a refusal.  No t
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import lru_cache
+from itertools import count
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -19,6 +22,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from seatd.database import sqlite_driver
+from seatd.database.sqlite_driver import Statement
 from seatd.model import Refusal
 
 CONNECT_TIMEOUT_S: Final = 3
@@ -156,6 +160,41 @@ async def writing(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         raise refusal from error
 
 
+async def write_at_once(engine: AsyncEngine, statements: Sequence[Statement]) -> list[tuple[Any, ...]]:
+    """Write in one transaction of statements that are known beforehand; gives the rows of the last one.
+
+    On SQLite all of them are one step into the connection's thread: each would cost more than it does, where much else
+    goes on.  Raises what `writing` raises.
+    """
+    if engine.dialect.name != "sqlite":
+        rows: list[tuple[Any, ...]] = []
+        async with writing(engine) as connection:
+            for sql, many in statements:
+                if many is None:
+                    rows = [tuple(row) for row in await connection.exec_driver_sql(sql)]
+                elif many:
+                    await connection.exec_driver_sql(_numbered(sql), list(many))
+        return rows
+    try:
+        async with _turn(engine), engine.connect() as connection:
+            driver: Any = (await connection.get_raw_connection()).driver_connection
+            found: list[tuple[Any, ...]] = await driver.run(sqlite_driver.transaction, statements)
+    except Exception as error:
+        refusal = _translated(error)
+        if refusal is None:
+            raise
+        raise refusal from error
+    return found
+
+
+@lru_cache(maxsize=64)
+def _numbered(sql: str) -> str:
+    """Give a statement's parameters their numbers, as PostgreSQL wants them."""
+    numbers = count(1)
+    first, *rest = sql.split("?")
+    return first + "".join(f"${next(numbers)}{part}" for part in rest)
+
+
 @asynccontextmanager
 async def _turn(engine: AsyncEngine) -> AsyncIterator[None]:
     # SQLite has one writer at a time and lets the others poll; within a process they queue up instead.
@@ -169,20 +208,23 @@ async def _turn(engine: AsyncEngine) -> AsyncIterator[None]:
 def _translated(error: Exception) -> Refusal | None:
     """Give the refusal that `error` means; None where it is no matter of the database's absence."""
     if isinstance(error, DBAPIError):
-        return _of_driver(error)
+        lost = error.connection_invalidated or isinstance(error, InterfaceError)
+        return _of_driver(error.orig, lost=lost)
+    if isinstance(error, sqlite3.Error):
+        return _of_driver(error, lost=False)
     if isinstance(error, OSError | PoolTimeoutError):  # a TimeoutError is an OSError
         return _away()
     return None
 
 
-def _of_driver(error: DBAPIError) -> Refusal | None:
-    state = getattr(error.orig, "sqlstate", None) or ""
-    text = str(error.orig).lower()
+def _of_driver(error: BaseException | None, *, lost: bool) -> Refusal | None:
+    state = getattr(error, "sqlstate", None) or ""
+    text = str(error).lower()
     if state in _BUSY_STATES or any(part in text for part in _SQLITE_BUSY):
         return Refusal("busy", "The account database is busy.", retry_after_ms=RETRY_AFTER_MS)
     if _FROZEN in text:
         return Refusal("conflict", "This is of a closed month, which nothing changes any more.")
-    if error.connection_invalidated or isinstance(error, InterfaceError) or state.startswith(_AWAY_STATES):
+    if lost or state.startswith(_AWAY_STATES):
         return _away()
     return _away() if any(part in text for part in _SQLITE_AWAY) else None
 

@@ -15,6 +15,13 @@ CHUNK: Final = 1_000
 """Rows that come with their statement."""
 
 
+class Statement(NamedTuple):
+    """A statement with `?` for its parameters: run once for each of `many`, or once without any and its rows fetched."""
+
+    sql: str
+    many: Sequence[tuple[Any, ...]] | None = None
+
+
 class _Ran(NamedTuple):
     """What a statement came to: `rest` is its cursor, where there may be more rows."""
 
@@ -130,6 +137,24 @@ class Connection(aiosqlite.Connection):
         """Roll back what was begun, if anything was."""
         if self._conn.in_transaction:
             await super().rollback()
+
+
+def transaction(connection: sqlite3.Connection, statements: Iterable[Statement]) -> list[Any]:
+    """Run statements in one write transaction, in the connection's thread; gives the rows of the last one."""
+    rows: list[Any] = []
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for sql, many in statements:
+            if many is None:
+                rows = connection.execute(sql).fetchall()
+            else:
+                connection.executemany(sql, many)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return rows
 
 
 def connect(database: str, **options: Any) -> Connection:

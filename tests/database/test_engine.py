@@ -10,8 +10,9 @@ from sqlalchemy import Executable, Text, column, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from seatd.database import engine as engine_module
-from seatd.database.engine import locked, make_engine, normalise, reading, writing
+from seatd.database.engine import locked, make_engine, normalise, reading, write_at_once, writing
 from seatd.database.schema import partitions
+from seatd.database.sqlite_driver import Statement
 from seatd.model import Refusal
 from tests.postgres import PostgresServer
 
@@ -91,6 +92,40 @@ async def test_a_reader_writes_nothing(engine: AsyncEngine) -> None:
     async with reading(engine) as connection:
         await connection.execute(partitions.insert().values(partition=1, epoch=1, opened_ms=0))
     assert await epochs(engine) == []
+
+
+PUT = "INSERT INTO partitions (partition, epoch, opened_ms) VALUES (?, ?, ?)"
+EPOCHS = Statement("SELECT partition, epoch FROM partitions ORDER BY partition")
+
+
+async def test_what_is_written_at_once_stands_and_is_given(engine: AsyncEngine) -> None:
+    several = Statement(PUT, [(1, 7, 0), (2, 8, 0)])
+    assert await write_at_once(engine, [several, Statement(PUT, []), EPOCHS]) == [(1, 7), (2, 8)]
+    assert await epochs(engine) == [7, 8]
+
+
+async def test_what_is_written_at_once_is_whole_or_not_at_all(engine: AsyncEngine) -> None:
+    with pytest.raises(Exception, match=r"(?i)unique"):
+        await write_at_once(
+            engine, [Statement(PUT, [(1, 7, 0)]), Statement(PUT, [(2, 8, 0), (1, 9, 0)]), EPOCHS]
+        )
+    assert await epochs(engine) == []
+    await put(engine, 3, 5)  # nothing is held
+    assert await epochs(engine) == [5]
+
+
+async def test_what_is_written_at_once_is_refused_as_all_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "LOCK_TIMEOUT_MS", 50)
+    url = f"sqlite:///{tmp_path / 'a.db'}"
+    first, second = make_engine(url), make_engine(url)
+    async with writing(first):
+        with pytest.raises(Refusal) as refused:
+            await write_at_once(second, [EPOCHS])
+    assert refused.value.code == "busy"
+    for engine in (first, second):
+        await engine.dispose()
 
 
 async def test_two_engines_count_without_losing_one(database_url: str) -> None:
