@@ -252,7 +252,6 @@ ledger_leases: Final = Table(
     # A month asks for `started_ms < its end and (ended_ms is null or ended_ms > its start)`.
     Index(None, "tenant", "ended_ms", "started_ms"),
     Index(None, "tenant", "started_ms"),
-    Index(None, "started_ms"),
 )
 """Leases as the ledger folds their events; `tariff` is team, agent or service; no end: open."""
 

@@ -224,12 +224,26 @@ async def test_leases_lost_with_the_store_are_waited_for(
     await close(closing_of())
 
 
+LIKE_A3 = (
+    "(tenant, lease, partition, person, tariff, started_ms, ended_ms, labels)"
+    " SELECT tenant, {}, partition, person, tariff, {}, {}, labels FROM ledger_leases WHERE lease = 'a3'"
+)
 FROZEN = [
     "UPDATE ledger_leases SET ended_ms = 1772323300000 WHERE lease = 'a1'",
     "UPDATE ledger_leases SET person = 'p_x' WHERE lease = 'a3'",
     "UPDATE ledger_leases SET started_ms = started_ms - 1 WHERE lease = 'a3'",
     "UPDATE ledger_leases SET ended_ms = 1774994399999 WHERE lease = 'a3'",
     "UPDATE ledger_leases SET tariff = 'service' WHERE lease = 'c1'",
+    "UPDATE ledger_leases SET started_ms = 1774994400000, ended_ms = NULL WHERE lease = 'a3'",
+    "UPDATE ledger_leases SET tariff = 'service' WHERE lease = 'a3'",
+    "UPDATE ledger_leases SET ended_ms = NULL WHERE lease = 'a1'",
+    "UPDATE ledger_leases SET lease = 'a4' WHERE lease = 'a3'",
+    "UPDATE ledger_leases SET tenant = 'birch' WHERE lease = 'a3'",
+    "INSERT INTO ledger_leases " + LIKE_A3.format("'x1'", "started_ms", "NULL"),
+    "INSERT INTO ledger_leases " + LIKE_A3.format("'x1'", "NULL", "1774994399999"),
+    "INSERT INTO ledger_leases "
+    + LIKE_A3.format("'a3'", "started_ms", "1774994399999")
+    + " ON CONFLICT (tenant, lease) DO UPDATE SET ended_ms = excluded.ended_ms",
     "DELETE FROM ledger_leases WHERE lease = 'c1'",
     "UPDATE tariffs SET tariff = 'agent' WHERE tenant = 'acme'",
     "UPDATE tariffs SET cancelled_ms = 1 WHERE tenant = 'acme'",
@@ -266,11 +280,17 @@ async def test_what_was_billed_cannot_be_changed(closing_of: MakeClosing, engine
     for allowed in (
         "UPDATE ledger_leases SET ended_ms = 1774994400000, end_reason = 'released' WHERE lease = 'a3'",
         "UPDATE ledger_leases SET ended_ms = NULL, end_reason = NULL WHERE lease = 'a3'",
+        "INSERT INTO ledger_leases " + LIKE_A3.format("'x1'", "1774994400000", "NULL"),
+        "INSERT INTO ledger_leases "
+        + LIKE_A3.format("'a3'", "started_ms", "1774994400000")
+        + " ON CONFLICT (tenant, lease) DO UPDATE SET ended_ms = excluded.ended_ms",
         "UPDATE bindings SET unbound_ms = 1774994400000 WHERE unbound_ms IS NULL AND bound_ms < 1774994400000",
         "UPDATE bookings SET quantity = 41 WHERE effective_ms >= 1774994400000",
         "INSERT INTO tariffs (tenant, tariff, trial, at_ms, decided_ms) VALUES ('acme', NULL, false, 1774994400000, 0)",
     ):
         await execute(engine, allowed)
+    with pytest.raises(Refusal, match="closed month"):
+        await execute(engine, "UPDATE ledger_leases SET started_ms = 1774994399999 WHERE lease = 'x1'")
 
 
 async def tell(engine: AsyncEngine, tenant: str, lease: str, now: Known) -> None:
