@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from seatd.billing.events import SeatEnded
 from seatd.billing.export import charges_file, usage_file
 from seatd.billing.history import History
 from seatd.billing.historyfile import read_history
@@ -50,7 +51,11 @@ def test_sql_gives_what_the_file_gives(
 
 
 async def compare(engine: AsyncEngine, lines: list[Any], prices: str, now_ms: int) -> None:
-    events = [event for _, event in read_history(jsonl(lines), "h")]
+    told = [event for _, event in read_history(jsonl(lines), "h")]
+    # The ledger knows of no end that is still to come, so that none before the month may keep a lease out of it.
+    events = [
+        each for each in told if not (isinstance(each, SeatEnded) and now_ms < each.at_ms <= MONTH.start_ms)
+    ]
     await wipe(engine)
     await write_history(engine, events)
     lists = PriceLists(engine, lambda: now_ms)
