@@ -27,13 +27,13 @@ from seatd.database import migrations
 from seatd.database.engine import make_engine
 from seatd.embedded import EmbeddedStore
 from seatd.flows import demo, erasure, lost_leases
+from seatd.flows.aside import made_aside
 from seatd.flows.closed_months import ClosedMonths
 from seatd.flows.closing import Closing, Waits
 from seatd.flows.epochs import Epochs, Trust
 from seatd.flows.failover import Failovers
 from seatd.flows.inquiries import Inquiries
 from seatd.flows.keyring import Keys
-from seatd.flows.making import made_aside
 from seatd.flows.month_exports import Bookings
 from seatd.flows.months import Months
 from seatd.flows.policy import Projector

@@ -9,7 +9,7 @@ anew.  A fact that comes in between is known as late, and corrected in the next 
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,13 +25,12 @@ from seatd.database.engine import locked, reading, writing
 from seatd.database.schema import CLOSED, late_facts, month_parts, months
 from seatd.flows import closed_months, completeness
 from seatd.flows.closed_months import ClosedMonth
-from seatd.flows.making import CLOSING, Made, hold, make_files
+from seatd.flows.making import CLOSING, Attempt, Made, hold, make_files
 from seatd.flows.months import Months, OpenMonth
 from seatd.flows.signing import Signer
 from seatd.model import Refusal, invalid
 from seatd.telemetry import log
 from seatd.usage import chain, cursors
-from seatd.usage.chain import Head
 from seatd.usage.ledger import accepted_since, gaps_since
 
 FORMAT: Final = "seatd month 1"
@@ -47,17 +46,8 @@ class Waits:
     w_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Attempt:
-    """One attempt to close a month: its token, and where the chains ended when it was frozen."""
-
-    opened: OpenMonth
-    token: str
-    heads: dict[int, Head]
-
-
-Make = Callable[[AsyncEngine, OpenMonth, str], Awaitable[Made]]
-"""Makes and keeps the files of a frozen month under a token."""
+Make = Callable[[AsyncEngine, Attempt], Awaitable[Made]]
+"""Walks the chains under a frozen month, makes its files and keeps them under the attempt's token."""
 
 
 class Closing:
@@ -119,11 +109,11 @@ class Closing:
                 return attempt, False
             return await self._closed(attempt, accept_gap, actor), True
 
-    async def _closed(self, attempt: _Attempt, accept_gap: str | None, actor: str) -> ClosedMonth:
+    async def _closed(self, attempt: Attempt, accept_gap: str | None, actor: str) -> ClosedMonth:
         period = attempt.opened.month.period
         try:
-            accepted = await self._accepted_breaks(attempt, accept_gap)
-            made = await self._make(self._engine, attempt.opened, attempt.token)
+            made = await self._make(self._engine, attempt)
+            accepted = [{**place, "reason": accept_gap} for place in made.breaks]
             return await self._publish(attempt, made, accepted, actor)
         except Exception:
             log.warning("month not closed", period=period)
@@ -132,7 +122,7 @@ class Closing:
                     await _drop(connection, period, attempt.token)
             raise
 
-    async def _freeze(self, opened: OpenMonth, accept_gap: str | None, actor: str) -> _Attempt | ClosedMonth:
+    async def _freeze(self, opened: OpenMonth, accept_gap: str | None, actor: str) -> Attempt | ClosedMonth:
         """Freeze a month unless something of it is missing, taking it over from whoever began and did not end."""
         month, now_ms = opened.month, self._clock()
         token = random_id("c_", 12)
@@ -161,31 +151,10 @@ class Closing:
                 "began_ms": now_ms,
             }
             await connection.execute(insert(months).values(values))
-        return _Attempt(opened, token, heads)
-
-    async def _accepted_breaks(self, attempt: _Attempt, accept_gap: str | None) -> list[dict[str, Any]]:
-        breaks = [place async for place in self._breaks(attempt)]
-        if breaks and accept_gap is None:
-            raise completeness.incomplete(attempt.opened.month, breaks)
-        return [{**place, "reason": accept_gap} for place in breaks]
-
-    async def _breaks(self, attempt: _Attempt) -> AsyncIterator[dict[str, Any]]:
-        """Walk each partition's chain from where the latest closed month left it; give where one does not hold."""
-        async with reading(self._engine) as connection:
-            closed = await closed_months.listed(connection)
-        for partition, head in attempt.heads.items():
-            walked = Head()
-            for month in closed:
-                for known in month.signed["chain"]:
-                    if known["partition"] == partition and walked.pos < known["pos"] <= head.pos:
-                        walked = Head(known["pos"], known["hash"])
-            async with reading(self._engine) as connection:
-                broken = await chain.first_broken(connection, partition, walked, head)
-            if broken is not None:
-                yield {"what": "chain", "partition": partition, "pos": broken}
+        return Attempt(opened, token, heads, accepts_breaks=accept_gap is not None)
 
     async def _publish(
-        self, attempt: _Attempt, made: Made, breaks: list[dict[str, Any]], actor: str
+        self, attempt: Attempt, made: Made, breaks: list[dict[str, Any]], actor: str
     ) -> ClosedMonth:
         """Write audit row, manifest and `closed` in one transaction."""
         month, now_ms, signer = attempt.opened.month, self._clock(), self._signer()

@@ -1,18 +1,14 @@
-"""Make the files of a frozen month and keep them in parts, here or in a process of its own.
+"""Walk the chains under a frozen month, make its files and keep them in parts, a few tenants at a time.
 
-Decides that a large month does not slow the seats: `made_aside` runs this module as another process, at a lower priority, which dies with
-its parent.  What is made belongs to a token; as soon as another attempt has the month, nothing more is kept.  Whether a
-month may be closed, and when its files are shown to anybody, is `closing`'s.
+What is made belongs to a token; as soon as another attempt has the month, nothing more is kept.  When a month's files are
+shown to anybody is `closing`'s, in which process they are made `aside`'s business.
 """
 
 import asyncio
 import hashlib
-import json
-import os
-import sys
-import threading
+import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -24,29 +20,48 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from seatd.accounts.facts import tenant_ids
 from seatd.accounts.price_lists import listed as price_lists
 from seatd.billing import verify_bundle
-from seatd.billing.months import Month
 from seatd.billing.verify_bundle import canonical, leaf
-from seatd.database.engine import locked, make_engine, reading, writing
+from seatd.database.engine import locked, reading, writing
 from seatd.database.schema import month_parts, months
+from seatd.flows import closed_months, completeness
 from seatd.flows.corrections import Late
 from seatd.flows.month_facts import load_all
 from seatd.flows.month_files import FILES, HEADS, NAMES, PRICES, TENANTS, VERIFY, TenantMonth, own_files
-from seatd.flows.months import TENANTS_A_LOT, OpenMonth
-from seatd.flows.price_lists import read
+from seatd.flows.months import OpenMonth
 from seatd.model import Refusal
+from seatd.usage import chain
+from seatd.usage.chain import Head
 from seatd.usage.ledger import links_of
 
 CLOSING: Final = "closing"
+TENANTS_A_LOT: Final = 8
+"""So few that a database which shares a core with the seats is never long at a question."""
 _PART_BYTES: Final = 1 << 20
-_NICE: Final = 15
+_COMPRESSION: Final = 1
+"""What zlib does at once; its higher levels cost more than all else that is done for a month."""
+
+
+Rest = Callable[[float, float], float]
+"""Tells how long to rest (seconds) after work that took so long, and waited for the processor for such a share of what it used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt to close a month: its token, where the chains ended when it was frozen, whether breaks in them are accepted."""
+
+    opened: OpenMonth
+    token: str
+    heads: dict[int, Head]
+    accepts_breaks: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What was made: size and digest of each file, and the leaf of each tenant, in order."""
+    """What was made: size and digest of each file, the leaf of each tenant, in order; and the breaks in chains, all accepted."""
 
     files: dict[str, dict[str, object]]
     leaves: list[bytes]
+    breaks: list[dict[str, Any]]
 
 
 @dataclass(slots=True)
@@ -65,40 +80,82 @@ class _Files:
         self.digests[name].update(data)
         self.sizes[name] += len(data)
         for at in range(0, len(data), _PART_BYTES):
-            content = zlib.compress(data[at : at + _PART_BYTES])
+            content = zlib.compress(data[at : at + _PART_BYTES], _COMPRESSION)
             self.parts[name] += 1
             row = {"token": self.token, "name": name, "part": self.parts[name]}
             yield row | {"tenant": tenant, "content": content}
 
-    @property
-    def made(self) -> Made:
+    def made(self, breaks: list[dict[str, Any]]) -> Made:
+        """Tell what was made until now."""
         files: dict[str, dict[str, object]] = {
             name: {"bytes": self.sizes[name], "sha256": self.digests[name].hexdigest()} for name in NAMES
         }
-        return Made(files, self.leaves)
+        return Made(files, self.leaves, breaks)
 
 
-async def make_files(engine: AsyncEngine, opened: OpenMonth, token: str) -> Made:
-    """Make every file of a frozen month, and keep it; raises `Refusal` `conflict` where another attempt has the month."""
-    month, files = opened.month, _Files(opened, token)
+async def make_files(
+    engine: AsyncEngine, attempt: Attempt, *, rest: Rest = lambda _took_s, _waited: 0.0
+) -> Made:
+    """Make every file of a frozen month, and keep it; `rest` tells how long to do nothing after some tenants.
+
+    Raises `Refusal`: `usage_incomplete` where a chain is broken and that is not accepted, `conflict` where another attempt
+    has the month.
+    """
+    opened = attempt.opened
+    month, files = opened.month, _Files(opened, attempt.token)
+    breaks = await _breaks(engine, attempt.heads)
+    if breaks and not attempt.accepts_breaks:
+        raise completeness.incomplete(month, breaks)
     async with reading(engine) as connection:
         late = await Late.before(connection, month.period)
         names = iter(await tenant_ids(connection))
         lists = {each.version: each.toml for each in await price_lists(connection)}
     heads = {**HEADS, PRICES: lists[opened.price_list.version].encode(), VERIFY: _script()}
     await _keep(engine, files, [row for name in heads for row in files.rows(name, "", heads[name])])
+    rest_s = 0.0
     while lot := list(islice(names, TENANTS_A_LOT)):
+        await asyncio.sleep(rest_s)
+        began_s = time.monotonic()
         async with reading(engine) as connection:
+            links = await links_of(connection, lot, month.start_ms, month.end_ms)
             loaded = [
                 (
                     facts,
-                    await links_of(connection, facts.facts.tenant, month.start_ms, month.end_ms),
+                    tuple(links[facts.facts.tenant]),
                     await late.corrections_of(connection, facts.facts.tenant),
                 )
                 for facts in await load_all(connection, lot, month)
             ]
-        await _keep(engine, files, await asyncio.to_thread(_made, files, loaded))
-    return files.made
+        rows, waited = await asyncio.to_thread(_timed, files, loaded)
+        await _keep(engine, files, rows)
+        rest_s = rest(time.monotonic() - began_s, waited)
+    return files.made(breaks)
+
+
+def _timed(files: _Files, loaded: list[Any]) -> tuple[list[dict[str, Any]], float]:
+    """Do what `_made` does; tells as well how long it had to wait for the processor, as a share of what it used."""
+    began_s, began_cpu_s = time.monotonic(), time.thread_time()
+    rows = _made(files, loaded)
+    took_s, used_s = time.monotonic() - began_s, time.thread_time() - began_cpu_s
+    return rows, took_s / used_s - 1 if used_s else 0.0
+
+
+async def _breaks(engine: AsyncEngine, heads: dict[int, Head]) -> list[dict[str, Any]]:
+    """Walk each partition's chain from where the latest closed month left it; give where one does not hold."""
+    async with reading(engine) as connection:
+        closed = await closed_months.listed(connection)
+    found: list[dict[str, Any]] = []
+    for partition, head in heads.items():
+        walked = Head()
+        for month in closed:
+            for known in month.signed["chain"]:
+                if known["partition"] == partition and walked.pos < known["pos"] <= head.pos:
+                    walked = Head(known["pos"], known["hash"])
+        async with reading(engine) as connection:
+            broken = await chain.first_broken(connection, partition, walked, head)
+        if broken is not None:
+            found.append({"what": "chain", "partition": partition, "pos": broken})
+    return found
 
 
 def _script() -> bytes:
@@ -123,6 +180,9 @@ def _made(month_files: _Files, loaded: list[Any]) -> list[dict[str, Any]]:
 async def _keep(engine: AsyncEngine, files: _Files, rows: list[dict[str, Any]]) -> None:
     if rows:
         async with writing(engine) as connection:
+            if connection.dialect.name == "postgresql":
+                # Whoever says later that the month is closed waits for the disk, and with that for all of these.
+                await connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
             await hold(connection, files.opened.month.period, files.token)
             await connection.execute(insert(month_parts), rows)
 
@@ -132,76 +192,3 @@ async def hold(connection: AsyncConnection, period: str, token: str) -> None:
     query = locked(select(months.c.token).where(months.c.period == period, months.c.state == CLOSING))
     if (await connection.execute(query)).scalar_one_or_none() != token:
         raise Refusal("conflict", f"{period} is being closed by another seatd.")
-
-
-# --- as a process --------------------------------------------------------------------------------------------
-
-
-async def made_aside(engine: AsyncEngine, opened: OpenMonth, token: str) -> Made:
-    """Do what `make_files` does in another process; raises what it raises."""
-    asked = {
-        "url": engine.url.render_as_string(hide_password=False),
-        "period": opened.month.period,
-        "timezone": opened.month.timezone,
-        "price_list": opened.price_list.version,
-        "until_ms": opened.until_ms,
-        "token": token,
-    }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        __name__,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        limit=1 << 26,
-    )
-    try:
-        if process.stdin is None or process.stdout is None:
-            raise RuntimeError("a process without the pipes that it was given")
-        process.stdin.write(json.dumps(asked).encode() + b"\n")
-        answer = await process.stdout.readline()
-    finally:
-        if process.returncode is None:
-            process.kill()  # it has answered, or nobody waits for its answer
-        await process.wait()
-    if not answer:
-        raise RuntimeError("the process that makes a month's files died")
-    told = json.loads(answer)
-    if "code" in told:
-        raise Refusal(told["code"], told["detail"], **told["fields"])
-    return Made(told["files"], [bytes.fromhex(each) for each in told["leaves"]])
-
-
-async def _answer(asked: dict[str, Any]) -> dict[str, Any]:
-    engine = make_engine(asked["url"], pool_size=2)
-    try:
-        async with reading(engine) as connection:
-            lists = {each.version: each.toml for each in await price_lists(connection)}
-        month = Month.parse(asked["period"], asked["timezone"])
-        opened = OpenMonth(month, read(lists[asked["price_list"]]), asked["until_ms"])
-        made = await make_files(engine, opened, asked["token"])
-    except Refusal as refusal:
-        return {"code": refusal.code, "detail": refusal.detail, "fields": refusal.fields}
-    finally:
-        await engine.dispose()
-    return {"files": made.files, "leaves": [each.hex() for each in made.leaves]}
-
-
-def _die_with_parent() -> None:
-    sys.stdin.read()  # its end: the parent is gone, or has what it wanted
-    os._exit(1)
-
-
-def main() -> None:
-    """Make what one line on standard input asks for, and answer with one line."""
-    os.nice(_NICE)
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever else is printed is no answer
-    asked = json.loads(sys.stdin.readline())
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    answers.write(json.dumps(asyncio.run(_answer(asked))) + "\n")
-    answers.flush()
-
-
-if __name__ == "__main__":
-    main()

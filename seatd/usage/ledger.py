@@ -8,13 +8,17 @@ see, joins their names in.  Nothing is written here and nothing is added up.
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
+    BigInteger,
+    BindParameter,
     ColumnElement,
+    Select,
     Subquery,
     Table,
     and_,
+    bindparam,
     exists,
     func,
     or_,
@@ -108,26 +112,57 @@ def _begin(started_ms: int | None, ended_ms: int | None) -> int:
     return started_ms if started_ms is not None else ended_ms or 0
 
 
-def _overlaps(table: Table, tenants: Collection[str], from_ms: int, to_ms: int) -> ColumnElement[bool]:
+_TENANTS: Final[BindParameter[Any]] = bindparam("tenants", expanding=True)
+_FROM_MS: Final = bindparam("from_ms", type_=BigInteger)
+_TO_MS: Final = bindparam("to_ms", type_=BigInteger)
+
+
+def _overlaps(table: Table) -> ColumnElement[bool]:
     row = table.c
-    begun = or_(row.started_ms < to_ms, and_(row.started_ms.is_(None), row.ended_ms < to_ms))
-    return and_(row.tenant.in_(tenants), begun, or_(row.ended_ms.is_(None), row.ended_ms > from_ms))
+    begun = or_(row.started_ms < _TO_MS, and_(row.started_ms.is_(None), row.ended_ms < _TO_MS))
+    return and_(row.tenant.in_(_TENANTS), begun, or_(row.ended_ms.is_(None), row.ended_ms > _FROM_MS))
 
 
-def _leases(tenants: Collection[str], from_ms: int, to_ms: int) -> Subquery:
-    """Select the leases of some tenants that overlap a time, as they are known now: what became known late goes before."""
+def _leases() -> Subquery:
+    """Select the leases of `tenants` that overlap `[from_ms, to_ms)`, as they are known now: what became known late goes before."""
     row, late, later = ledger_leases.c, late_leases.c, late_leases.alias("later")
     names = ("tenant", "lease", "partition", "pos", "person", "tariff")
     more = ("started_ms", "ended_ms", "end_reason", "labels")
     known_later = and_(later.c.tenant == late.tenant, later.c.lease == late.lease, later.c.pos > late.pos)
     in_time = select(*(row[name] for name in names + more)).where(
-        _overlaps(ledger_leases, tenants, from_ms, to_ms),
+        _overlaps(ledger_leases),
         ~exists().where(late.tenant == row.tenant, late.lease == row.lease),
     )
     since = select(*(late[name] for name in names + more)).where(
-        _overlaps(late_leases, tenants, from_ms, to_ms), ~exists(select(later.c.pos).where(known_later))
+        _overlaps(late_leases), ~exists(select(later.c.pos).where(known_later))
     )
     return union_all(in_time, since).subquery("leases")
+
+
+def _asked(tenants: Collection[str], from_ms: int, to_ms: int) -> dict[str, Any]:
+    return {"tenants": list(tenants), "from_ms": from_ms, "to_ms": to_ms}
+
+
+# To make a question costs more than to ask it of one tenant, so those of every tenant are made once.
+_FOUND: Final = _leases()
+
+
+def _links() -> Select[Any]:
+    row, before = usage_chain.c, usage_chain.alias("before")
+    here = and_(row.partition == _FOUND.c.partition, row.pos == _FOUND.c.pos)
+    one_before = and_(before.c.partition == row.partition, before.c.pos == row.pos - 1)
+    columns = (row.partition, row.pos, func.coalesce(before.c.hash, GENESIS), row.row, row.hash)
+    joined = _FOUND.join(usage_chain, here).outerjoin(before, one_before)
+    return select(_FOUND.c.tenant, *columns).select_from(joined).order_by(row.partition, row.pos)
+
+
+_LINKS: Final = _links()
+_SPANS: Final = select(
+    *(
+        _FOUND.c[name]
+        for name in ("tenant", "started_ms", "ended_ms", "person", "tariff", "lease", "end_reason")
+    )
+).order_by(_FOUND.c.partition, _FOUND.c.pos, _FOUND.c.lease)
 
 
 async def samples_of(
@@ -157,10 +192,9 @@ async def sittings(
 
     `after` is the begin and the id of the lease that those wanted follow.
     """
-    found = _leases([tenant], from_ms, to_ms)
-    row = found.c
+    row = _FOUND.c
     begin = func.coalesce(row.started_ms, row.ended_ms, 0)
-    named = found.outerjoin(people, and_(people.c.tenant == row.tenant, people.c.person == row.person))
+    named = _FOUND.outerjoin(people, and_(people.c.tenant == row.tenant, people.c.person == row.person))
     columns = (row.lease, people.c.name, row.person, row.tariff)
     query = (
         select(*columns, row.started_ms, row.ended_ms, row.end_reason, row.labels)
@@ -170,35 +204,28 @@ async def sittings(
     )
     if after is not None:
         query = query.where(tuple_(begin, row.lease) > after)
-    return tuple(SittingRecord(*values) for values in await connection.execute(query))
+    rows = await connection.execute(query, _asked([tenant], from_ms, to_ms))
+    return tuple(SittingRecord(*values) for values in rows)
 
 
 async def spans_of(
     connection: AsyncConnection, tenants: Collection[str], from_ms: int, to_ms: int
 ) -> defaultdict[str, list[LeaseSpan]]:
     """Give all leases of some tenants that overlap `[from_ms, to_ms)`, by tenant, in the order of the chain."""
-    row = _leases(tenants, from_ms, to_ms).c
-    query = select(
-        row.tenant, row.started_ms, row.ended_ms, row.person, row.tariff, row.lease, row.end_reason
-    ).order_by(row.partition, row.pos, row.lease)
     found: defaultdict[str, list[LeaseSpan]] = defaultdict(list)
-    for tenant, *values in await connection.execute(query):
+    for tenant, *values in await connection.execute(_SPANS, _asked(tenants, from_ms, to_ms)):
         found[tenant].append(LeaseSpan(*values))
     return found
 
 
-async def links_of(connection: AsyncConnection, tenant: str, from_ms: int, to_ms: int) -> tuple[Link, ...]:
-    """Give the rows of the chain under the leases that `spans_of` gives, in the same order."""
-    found = _leases([tenant], from_ms, to_ms)
-    row, before = usage_chain.c, usage_chain.alias("before")
-    here = and_(row.partition == found.c.partition, row.pos == found.c.pos)
-    one_before = and_(before.c.partition == row.partition, before.c.pos == row.pos - 1)
-    query = (
-        select(row.partition, row.pos, func.coalesce(before.c.hash, GENESIS), row.row, row.hash)
-        .select_from(found.join(usage_chain, here).outerjoin(before, one_before))
-        .order_by(row.partition, row.pos)
-    )
-    return tuple(Link(*values) for values in await connection.execute(query))
+async def links_of(
+    connection: AsyncConnection, tenants: Collection[str], from_ms: int, to_ms: int
+) -> defaultdict[str, list[Link]]:
+    """Give the rows of the chain under the leases that `spans_of` gives, by tenant, in the same order."""
+    found: defaultdict[str, list[Link]] = defaultdict(list)
+    for tenant, *values in await connection.execute(_LINKS, _asked(tenants, from_ms, to_ms)):
+        found[tenant].append(Link(*values))
+    return found
 
 
 async def denials_of(

@@ -147,7 +147,7 @@ async def test_leases_of_before_the_chain_begin_it(empty_database_url: str) -> N
         assert {partition: head.pos for partition, head in heads.items()} == {0: 2, 1: 1}
         for partition, head in heads.items():
             assert await chain.first_broken(connection, partition, chain.Head(), head) is None
-        links = await links_of(connection, "t", 0, 99)
+        links = (await links_of(connection, ["t"], 0, 99))["t"]
     assert [link.row for link in links] == [
         '["lease","t","b","p","team",7,12,null]',
         '["lease","t","a","p","team",9,12,null]',

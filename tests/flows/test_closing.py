@@ -4,8 +4,10 @@ import asyncio
 import gzip
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,11 @@ from seatd.billing.historyfile import read_history
 from seatd.billing.instants import parse_instant
 from seatd.database.engine import reading, writing
 from seatd.database.schema import meters, partitions, seq_gaps
+from seatd.flows import making
+from seatd.flows.aside import made_aside, rest_s
 from seatd.flows.closed_months import ClosedMonths
 from seatd.flows.closing import Closing, Waits
-from seatd.flows.making import made_aside
+from seatd.flows.making import Attempt
 from seatd.flows.months import Months
 from seatd.flows.price_lists import PriceLists
 from seatd.flows.signing import Signer
@@ -469,6 +473,33 @@ async def test_a_fact_in_flight_is_waited_for(
 
 
 @pytest.mark.usefixtures("example")
+async def test_whoever_makes_files_rests_between_tenants_and_not_at_the_end(
+    closing_of: MakeClosing, closed: ClosedMonths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rested: list[float] = []
+
+    def rest(took_s: float, waited: float) -> float:
+        assert took_s > 0
+        assert waited > -1
+        rested.append(0.2)
+        return rested[-1]
+
+    monkeypatch.setattr(making, "TENANTS_A_LOT", 1)
+    closing = closing_of()
+    closing._make = partial(making.make_files, rest=rest)
+    began_s = time.monotonic()
+    march = await close(closing)
+    assert len(rested) > 1
+    assert time.monotonic() - began_s > 0.2 * (len(rested) - 1)
+    assert await closed.read(march, "charges.csv") == (EXAMPLES / "march.charges.csv").read_bytes()
+
+
+def test_rest_is_for_those_who_share_a_processor() -> None:
+    assert rest_s(0.1, 0.05) == 0.0
+    assert rest_s(0.1, 0.5) == pytest.approx(2.4)
+
+
+@pytest.mark.usefixtures("example")
 async def test_files_are_made_aside_as_they_are_here(
     closing_of: MakeClosing, closed: ClosedMonths, engine: AsyncEngine
 ) -> None:
@@ -481,4 +512,6 @@ async def test_files_are_made_aside_as_they_are_here(
         assert verify_bundle.unpack(await closed.bundle(month, "acme"), [])["verify.py"]
     months = Months(engine, PriceLists(engine, lambda: LATER_MS), clock=lambda: LATER_MS, waiting=lambda: 0)
     with pytest.raises(Refusal, match="conflict: 2026-05 is being closed by another"):
-        await made_aside(engine, await months.open("2026-05"), "c_of_nobody")
+        await made_aside(
+            engine, Attempt(await months.open("2026-05"), "c_of_nobody", {}, accepts_breaks=False)
+        )

@@ -99,7 +99,9 @@ class Freezing(World):
             links = [
                 link
                 for tenant in ("a", "b")
-                for link in await links_of(connection, self.prefix + tenant, -1, FOR_EVER)
+                for link in (await links_of(connection, [self.prefix + tenant], -1, FOR_EVER))[
+                    self.prefix + tenant
+                ]
             ]
         assert len(links) == len(known)
         assert all(
