@@ -117,20 +117,21 @@ class Batcher:
         now_s = self._now_s()
         if self._waiting >= QUEUE_MAX:
             self._make_room(verb)
-        elif verb == "acquire":
-            self.check_room()
+        elif verb == "acquire" and (busy := self.crowded()):
+            raise busy
         self._queues[verb].append(Entry(operation, told, now_s, future))
         self._waiting += 1
         if not self._wake.is_set():
             self._wake.set()
 
-    def check_room(self) -> None:
-        """Raise `Refusal` `busy` where an acquire would wait too long: those before it will not all be served either."""
+    def crowded(self) -> Refusal | None:
+        """Give the refusal `busy` where an acquire would wait too long: those before it will not all be served either."""
         queue = self._queues["acquire"]
         if queue and (
             len(queue) >= self._acquires_max or self._now_s() - queue[0].since_s > AGE_MAX_S["acquire"]
         ):
-            raise _busy()
+            return _busy()
+        return None
 
     def _follow(self, waited_s: float) -> None:
         """Let fewer acquires wait where they wait long, and more again where they do not."""

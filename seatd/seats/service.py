@@ -185,9 +185,9 @@ class Seats:
         """Check that a key opens the client routes of its tenant; raises `Refusal` where it does not."""
         await self._answer("inspect", (caller.tenant, "key", caller.key_hash))
 
-    def check_room(self, tenant: str) -> None:
-        """Raise `Refusal` `busy` where an acquire of this tenant would be refused for the load."""
-        self._batchers[self._store.partition_of(tenant)].check_room()
+    def crowded(self, tenant: str) -> Refusal | None:
+        """Give the refusal `busy` where an acquire of this tenant would be refused for the load."""
+        return self._batchers[self._store.partition_of(tenant)].crowded()
 
     def waited_s(self) -> float:
         """Tell how long the oldest operation that waits for the store has waited."""

@@ -201,9 +201,7 @@ class Channel(Stream):
     def _acquire(self, frame: AcquireFrame) -> None:
         began_s = time.perf_counter()
         if not frame.wait_ms:
-            try:
-                self._seats.check_room(self.caller.tenant)
-            except Refusal as busy:
+            if busy := self._seats.crowded(self.caller.tenant):
                 self._refuse("acquire", frame.id, busy, began_s)
                 return
             self._count(1)

@@ -93,6 +93,8 @@ class ClientConnection(Connection):
             self._refuse(request.op, head, began_s, head.refusal or Refusal("unauthorized"))
         elif request.op == "renew":
             self._renew(request, head.caller, began_s)
+        elif request.op == "acquire" and (busy := self._app[SEATS].crowded(head.caller.tenant)):
+            self._refuse("acquire", head, began_s, busy)  # before it has cost anything
         else:
             self._work = asyncio.get_running_loop().create_task(self._worked(request, head.caller, began_s))
 

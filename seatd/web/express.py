@@ -2,12 +2,13 @@
 
 Decides which requests are plain enough: one whole request of HTTP/1.1 for one of three routes, its length told by
 Content-Length, nothing in it that could be read in two ways.  Whatever else comes is left to the HTTP library.  A head that
-repeats that of the request before is not read again.  What a request leads to is not decided here.
+repeats one of the last few is not read again.  What a request leads to is not decided here.
 """
 
 import re
 import time
 from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
@@ -19,8 +20,11 @@ from seatd.web.problems import headers_of, problem
 
 HEAD_MAX: Final = 4_096
 REMEMBERED_MAX: Final = 1_024
+HEADS_MAX: Final = 4
+"""Heads that a connection remembers: those of acquires and renewals, as long as their bodies are now."""
 HEADERS_MAX: Final = 32
 NAMES_MAX: Final = 512
+BUSY_MAX: Final = 4_096
 
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
 _TARGET: Final = re.compile(rb"(POST|DELETE) /v1/leases(?:/([A-Za-z0-9._~\-]{1,128})(/renew)?)? HTTP/1\.1\Z")
@@ -63,11 +67,10 @@ class Extent(NamedTuple):
 
 
 class Reader:
-    """Reads the requests of one connection; remembers the head of the latest."""
+    """Reads the requests of one connection; remembers the last few heads that may come again."""
 
     def __init__(self) -> None:
-        self._raw = b""
-        self._head: Head | None = None
+        self._heads: dict[bytes, Head] = {}
 
     def read(self, data: bytes) -> Extent | None:
         """Read the request that begins `data`; None where its end cannot be told beyond doubt."""
@@ -76,20 +79,22 @@ class Reader:
         if end < 0:
             return None
         raw = data[line_end : end + 2]
-        if raw == self._raw and self._head is not None:
-            head: Head | None = self._head
-        else:
-            head = _head_of(raw)
-            if head is None:
-                return None
-            if len(raw) <= REMEMBERED_MAX:
-                self._raw, self._head = raw, head
-        assert head is not None  # noqa: S101 - for the type checker
+        head = self._heads.get(raw) or self._read_head(raw)
+        if head is None:
+            return None
         total = end + 4 + head.length
         line = data[:line_end]
         if len(data) != total or head.length > BODY_MAX or b"\n" in line or b"\r" in line:
             return Extent(total, None)
         return Extent(total, _request_of(line, head, data[end + 4 :]))
+
+    def _read_head(self, raw: bytes) -> Head | None:
+        head = _head_of(raw)
+        if head is not None and head.receipt is None and len(raw) <= REMEMBERED_MAX:
+            if len(self._heads) >= HEADS_MAX:
+                self._heads.clear()
+            self._heads[raw] = head
+        return head
 
 
 def _request_of(line: bytes, head: Head, body: bytes) -> Request | None:
@@ -185,8 +190,21 @@ def answer(status: int, body: bytes, *, msgpack: bool) -> bytes:
 
 def refused(refusal: Refusal, *, msgpack: bool) -> bytes:
     """Write a refusal as a problem."""
+    if refusal.code == "busy":  # there are many when there is no time
+        head, body = _busy(refusal.detail, refusal.fields["retry_after_ms"], msgpack)
+    else:
+        head, body = _written(refusal, msgpack=msgpack)
+    return head + _date() + b"\r\n" + body
+
+
+def _written(refusal: Refusal, *, msgpack: bool) -> tuple[bytes, bytes]:
     body = encode(problem(refusal), msgpack=msgpack)
     kind = MSGPACK if msgpack else "application/problem+json"
     more = "".join(f"{name}: {value}\r\n" for name, value in headers_of(refusal).items())
     head = f"Content-Length: {len(body)}\r\nContent-Type: {kind}\r\n{more}".encode()
-    return _LINES[refusal.status] + head + _date() + b"\r\n" + body
+    return _LINES[refusal.status] + head, body
+
+
+@lru_cache(maxsize=BUSY_MAX)
+def _busy(detail: str, retry_after_ms: int, msgpack: bool) -> tuple[bytes, bytes]:
+    return _written(Refusal("busy", detail, retry_after_ms=retry_after_ms), msgpack=msgpack)
