@@ -47,7 +47,7 @@ class ClientConnection(Connection):
 
     def data_received(self, data: bytes) -> None:
         """Answer a plain request; hand on all else."""
-        if self._left:
+        if self._left or not data:  # the library has nothing come when it goes on after a pause of its own
             super().data_received(data)
         elif self._busy:
             self._hold(data)

@@ -9,12 +9,14 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from aiohttp import web
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import HttpRequestParser
 from aiohttp.http_exceptions import BadHttpMessage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from seatd.web.connection import ClientConnection
 from seatd.web.express import Reader
 from tests.servers import SeatdProcess
 from tests.system.test_seats_http import acquire
@@ -236,6 +238,21 @@ def test_both_ways_answer_alike(client):
         assert same(raw, server)[0] == status, raw
     assert same(request("DELETE", path, Seat_Receipt=lease["receipt"], **auth), server)[0] == 204
     assert same(post(f"{path}/renew", {"receipt": lease["receipt"]}), server)[0] == 410
+
+
+async def test_the_library_may_go_on_after_a_pause_without_keeping_the_connection(monkeypatch):
+    """It hands itself no bytes then, which are no request that could not be read."""
+    served = []
+    monkeypatch.setattr(ClientConnection, "_serve", lambda _, read: served.append(read))
+    loop = asyncio.get_running_loop()
+    made = ClientConnection(web.Application(), web.Server(Mock()), loop=loop, access_log=None)
+    made.connection_made(Mock(asyncio.Transport))
+    await asyncio.sleep(0)  # until it waits for a request
+    made.data_received(b"")
+    made.data_received(request(body=b"{}"))
+    assert [read.op for read in served] == ["renew"]
+    made.connection_lost(None)
+    await asyncio.sleep(0)
 
 
 def test_however_a_stream_is_cut_each_request_is_answered_once_and_in_order(client):
