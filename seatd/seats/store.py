@@ -11,7 +11,7 @@ import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from importlib.resources import files
 from typing import Any, Final, cast
 
@@ -24,6 +24,7 @@ from redis.exceptions import MasterDownError, NoScriptError, ReadOnlyError, Redi
 
 from seatd.config import SENTINEL_SCHEME, parse_sentinel_url
 from seatd.model import UsageEvent
+from seatd.seats import resp
 from seatd.seats.layout import Operation, usage_event
 from seatd.seats.primary import Watchers
 
@@ -113,6 +114,9 @@ _MAY_NOT_WRITE: Final = ("READONLY", "NOREPLICAS", "MASTERDOWN")
 _SHA: Final = {verb: hashlib.sha1(text, usedforsecurity=False).hexdigest() for verb, text in SCRIPTS.items()}
 
 
+_TENANTS_KEPT: Final = 16_384
+"""Tenants whose keys are kept as they are sent: a kilobyte each."""
+
 _pack: Final = msgspec.msgpack.Encoder().encode
 # The scripts' unpacker knows one kind of string, not the newer one for bytes, which only events to be added again are.
 _PACK: Final = {"readd": partial(msgpack.packb, use_bin_type=False)}
@@ -126,6 +130,16 @@ _HEADS: Final = {0xD9: 2, 0xDA: 3, 0xDB: 5}
 def _bytes_of(packed: msgspec.Raw) -> bytes:
     raw = bytes(packed)
     return raw[_HEADS.get(raw[0], 1) :]
+
+
+@lru_cache(maxsize=1_024)
+def _partition_keys(partition: int) -> bytes:
+    return resp.bulks(*Store.partition_keys(partition), Store.tenants_key(partition))
+
+
+@lru_cache(maxsize=_TENANTS_KEPT)
+def _tenant_keys(partition: int, tenant: str) -> bytes:
+    return resp.bulks(*Store.tenant_keys(partition, tenant))
 
 
 def connect(url: str, options: StoreOptions) -> AbstractConnection:
@@ -211,12 +225,9 @@ class Store:
         self._note_time(partition, outcomes, sent_s)
         return outcomes
 
-    def _command(self, partition: int, verb: str, operations: Sequence[Operation]) -> list[Any]:
+    def _command(self, partition: int, verb: str, operations: Sequence[Operation]) -> bytes:
         numbers: dict[str, int] = {}
         packed = [(numbers.setdefault(op[0], len(numbers) + 1), *op[1:]) for op in operations]
-        keys = [*self.partition_keys(partition), self.tenants_key(partition)]
-        for tenant in numbers:
-            keys += self.tenant_keys(partition, tenant)
         options = self.options
         settings = (
             options.q_ms,
@@ -227,18 +238,26 @@ class Store:
             self._expected_ms(partition),
             self._last[partition][2] if partition in self._last else 0,
         )
-        return ["EVALSHA", _SHA[verb], len(keys), *keys, _pack(settings), _PACK.get(verb, _pack)(packed)]
+        keys = 4 + len(numbers) * len(TENANT_KEYS)
+        return resp.joined(
+            keys + 5,
+            resp.bulks("EVALSHA", _SHA[verb], keys),
+            _partition_keys(partition),
+            *(_tenant_keys(partition, tenant) for tenant in numbers),
+            resp.bulk(_pack(settings)),
+            resp.bulk(_PACK.get(verb, _pack)(packed)),
+        )
 
     def _expected_ms(self, partition: int) -> int:
         """Reckon the time that the store should have: its last answer and what has passed here since."""
         last = self._last.get(partition)
         return 0 if last is None else last[0] + int((_running_s() - last[1]) * 1000)
 
-    async def _send(self, commands: Sequence[list[Any]]) -> list[Any]:
+    async def _send(self, commands: Sequence[bytes]) -> list[Any]:
         async with self._turn:
             return await self._exchange(commands)
 
-    async def _exchange(self, commands: Sequence[list[Any]]) -> list[Any]:
+    async def _exchange(self, commands: Sequence[bytes]) -> list[Any]:
         connection = self._connection
         try:
             async with asyncio.timeout(self.options.timeout_ms / 1000):
@@ -246,7 +265,7 @@ class Store:
                 if connection.is_connected and (self._doubted or await connection.can_read()):
                     await connection.disconnect(nowait=True)
                 self._doubted = False
-                await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+                await connection.send_packed_command(b"".join(commands), check_health=False)
                 replies = [await self._reply() for _ in commands]
                 self._doubted = any(_is_no_primary(reply) for reply in replies)
                 return replies
@@ -293,7 +312,7 @@ class Store:
 
     async def load(self) -> None:
         """Load every script."""
-        for reply in await self._send([["SCRIPT", "LOAD", text] for text in SCRIPTS.values()]):
+        for reply in await self._send([resp.command("SCRIPT", "LOAD", text) for text in SCRIPTS.values()]):
             if isinstance(reply, RedisError):
                 raise StoreAwayError(str(reply))
 
@@ -315,12 +334,12 @@ class Store:
 
     async def _open(self, partition: int, what: str, seen: int, epoch: int) -> PartitionState:
         key = self.partition_keys(partition)[0]
-        arguments = [self.options.clock_offset_ms, what, seen, epoch]
-        open_now, known, hwm_ms = await self._one(["EVAL", SCRIPTS["open"], 1, key, *arguments])
+        told: tuple[resp.Part, ...] = (self.options.clock_offset_ms, what, seen, epoch)
+        open_now, known, hwm_ms = await self._one(["EVAL", SCRIPTS["open"], 1, key, *told])
         return PartitionState(int(open_now), bool(known), int(hwm_ms))
 
-    async def _one(self, command: list[Any]) -> Any:
-        (reply,) = await self._send([command])
+    async def _one(self, command: list[resp.Part]) -> Any:
+        (reply,) = await self._send([resp.command(*command)])
         if isinstance(reply, RedisError):
             raise StoreAwayError(str(reply))
         return reply

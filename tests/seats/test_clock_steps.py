@@ -66,7 +66,7 @@ async def test_an_answer_and_a_call_that_are_both_slow_open_nothing(
         exchange = made.watched._exchange
         slow_there, slow_back = 0.0, 0.4  # neither as long as Q, both together longer
 
-        async def slowly(commands: Sequence[list[Any]]) -> list[Any]:
+        async def slowly(commands: Sequence[bytes]) -> list[Any]:
             await asyncio.sleep(slow_there)
             replies: list[Any] = await exchange(commands)
             await asyncio.sleep(slow_back)
@@ -87,7 +87,7 @@ async def test_a_way_longer_than_q_tells_nothing_of_the_time(
     async with plane(valkey, policy(cap=5), timeout_ms=5_000) as made:
         exchange = made.watched._exchange
 
-        async def slowly(commands: Sequence[list[Any]]) -> list[Any]:
+        async def slowly(commands: Sequence[bytes]) -> list[Any]:
             await asyncio.sleep(0.7)
             replies: list[Any] = await exchange(commands)
             return replies

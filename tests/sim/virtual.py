@@ -12,6 +12,7 @@ from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
 
+from seatd.seats import resp
 from seatd.seats.batch import Batcher
 from seatd.seats.layout import Operation
 from seatd.seats.store import Answers, Outcome, Store, StoreOptions, UnopenedError, connect
@@ -74,11 +75,11 @@ class VirtualStore(Store):
     async def now_ms(self) -> int:
         return self.now
 
-    async def _send(self, commands: Sequence[list[Any]]) -> list[Any]:
+    async def _send(self, commands: Sequence[bytes]) -> list[Any]:
         meta = self.partition_keys(0)[0]
-        after: list[list[Any]] = [["HMGET", meta, "epoch", "seq", "hwm", "id"]]
-        after += [["EVAL", DUMP, 0]] if self.dumps else []
-        replies = await super()._send([["HSET", meta, "hwm", self.now], *commands, *after])
+        after = [resp.command("HMGET", meta, "epoch", "seq", "hwm", "id")]
+        after += [resp.command("EVAL", DUMP, 0)] if self.dumps else []
+        replies = await super()._send([resp.command("HSET", meta, "hwm", self.now), *commands, *after])
         if self.dumps:
             self.dumped = replies.pop()
         self.meta = replies.pop()
