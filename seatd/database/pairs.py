@@ -9,7 +9,7 @@ from collections.abc import Collection
 from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import ARRAY, Column, Select, Text, and_, bindparam, func, select
+from sqlalchemy import ARRAY, Column, ColumnElement, Select, Text, and_, bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 _QUERIES: Final = 64
@@ -19,7 +19,7 @@ Pair = tuple[Column[str], Column[str]]
 
 def matching(
     connection: AsyncConnection,
-    columns: Collection[Column[Any]],
+    columns: Collection[ColumnElement[Any]],
     key: Pair,
     pairs: Collection[tuple[str, str]],
 ) -> tuple[Select[Any], dict[str, Any]]:
@@ -35,7 +35,7 @@ def matching(
 
 
 @lru_cache(maxsize=_QUERIES)
-def _query(dialect: str, columns: tuple[Column[Any], ...], key: Pair) -> Select[Any]:
+def _query(dialect: str, columns: tuple[ColumnElement[Any], ...], key: Pair) -> Select[Any]:
     """Make the query, which costs more than to run it for a few pairs."""
     if dialect == "sqlite":
         wanted: Any = func.json_each(bindparam("pairs", type_=Text)).table_valued("value").alias("wanted")

@@ -3,7 +3,6 @@
 Decides what a refusal says of the caller's place.  Sends nothing.
 """
 
-import base64
 import hashlib
 import secrets
 import time
@@ -22,6 +21,9 @@ from seatd.seats.receipts import Keyring, Receipt
 from seatd.seats.store import Answer
 from seatd.telemetry import LINE_SECONDS
 
+LEASE_ID_LENGTH: Final = 24
+_LETTERS: Final = b"abcdefghijklmnopqrstuvwxyz234567" * 8
+"""For each byte the character of its lowest five bits."""
 _FOR_EVER: Final = 1 << 53
 
 
@@ -40,8 +42,8 @@ def fingerprint(wanted: Acquire) -> str:
 
 
 def _new_lease_id() -> str:
-    # Base32: an id that starts with a dash would be taken for a flag on a command line.
-    return base64.b32encode(secrets.token_bytes(15)).decode().lower()
+    # Letters and digits: an id that starts with a dash would be taken for a flag on a command line.
+    return secrets.token_bytes(LEASE_ID_LENGTH).translate(_LETTERS).decode()
 
 
 def lease_of(

@@ -34,6 +34,9 @@ class Known(NamedTuple):
     end_reason: str | None = None
 
 
+_OPEN: Final = (None, None, None)
+
+
 def known_from(event: UsageEvent, person: str) -> Known:
     """Tell what one event of a lease (`started`, `ended`, `adopted`) says of it."""
     if event.kind == "started":
@@ -45,6 +48,13 @@ def known_from(event: UsageEvent, person: str) -> Known:
 
 def join(one: Known, other: Known) -> Known:
     """Join two pieces of knowledge of the same lease."""
+    if (
+        one.started_ms is not None
+        and one[5:] == _OPEN
+        and other.started_ms is None
+        and other.ended_ms is not None
+    ):
+        return Known(*one[:5], *other[5:])  # what nearly every end comes to, told quickly
     began, ended = _begun(one, other), _over(one, other)
     return began._replace(ended_ms=ended.ended_ms, end_epoch=ended.end_epoch, end_reason=ended.end_reason)
 

@@ -11,6 +11,7 @@ import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final
 
+from sqlalchemy import ColumnElement, Text, cast
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from seatd.database import freezing
@@ -30,7 +31,17 @@ PersonsFor = Callable[[AsyncConnection, Iterable[Key]], Awaitable[Mapping[Key, s
 """Gives the random id of each `(tenant, user name)` in this transaction, making those that are new."""
 
 _LEASE_COLUMNS: Final = tuple(Known._fields)
+
+
+def _as_kept(row: Any) -> list[ColumnElement[Any]]:
+    """Name the columns of what is known of a lease, labels as the text that is kept: nearly all are empty."""
+    return [cast(row[name], Text) if name == "labels" else row[name] for name in _LEASE_COLUMNS]
+
+
+_IN_TIME: Final = (ledger_leases.c.tenant, ledger_leases.c.lease, *_as_kept(ledger_leases.c))
+_LATE: Final = (late_leases.c.pos, late_leases.c.tenant, late_leases.c.lease, *_as_kept(late_leases.c))
 _SAMPLE_COLUMNS: Final = ("in_use", "peak", "capacity", "waiting", "denied")
+_LABELS: Final = _LEASE_COLUMNS.index("labels")
 _NO_LABELS: Final = "{}"
 
 
@@ -77,18 +88,16 @@ class Writer:
     async def known(self, leases: set[Key]) -> dict[Key, Known]:
         """Give what is known of leases, what became known late included."""
         row = ledger_leases.c
-        columns = [row[name] for name in ("tenant", "lease", *_LEASE_COLUMNS)]
-        query, wanted = matching(self._connection, columns, (row.tenant, row.lease), sorted(leases))
+        query, wanted = matching(self._connection, _IN_TIME, (row.tenant, row.lease), sorted(leases))
         found = await self._connection.execute(query, wanted)
-        known = {(tenant, lease): Known(*values) for tenant, lease, *values in found}
+        known = {(tenant, lease): Known(*_read(values)) for tenant, lease, *values in found}
         return known | await self._known_late(leases) if self.frozen else known
 
     async def _known_late(self, leases: set[Key]) -> dict[Key, Known]:
         row = late_leases.c
-        columns = [row[name] for name in ("pos", "tenant", "lease", *_LEASE_COLUMNS)]
-        query, wanted = matching(self._connection, columns, (row.tenant, row.lease), sorted(leases))
+        query, wanted = matching(self._connection, _LATE, (row.tenant, row.lease), sorted(leases))
         versions = sorted(tuple(each) for each in await self._connection.execute(query, wanted))
-        return {(tenant, lease): _Late(*values) for _, tenant, lease, *values in versions}
+        return {(tenant, lease): _Late(*_read(values)) for _, tenant, lease, *values in versions}
 
     async def leases(self, folded: Mapping[Key, Known], known: Mapping[Key, Known]) -> None:
         """Write what is known of leases now, where it is not what was known before."""
@@ -159,6 +168,12 @@ def _left_out(key: Key, before: Known | None, now: Known, archived: list[Frozen]
     if late:
         log.warning("usage of an archived month left out", tenant=key[0], lease=key[1], months=late)
     return bool(late)
+
+
+def _read(values: list[Any]) -> list[Any]:
+    labels = values[_LABELS]
+    values[_LABELS] = {} if labels == _NO_LABELS else json.loads(labels)
+    return values
 
 
 def _columns(known: Known) -> tuple[Any, ...]:
