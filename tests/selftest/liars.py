@@ -36,7 +36,7 @@ LIES = {
         Edit(
             "seats/lua/renew.lua",
             "  local at, reason = cut_at(st, rec)",
-            "  if NOW % 5 == 0 then return {'lease_gone', 'expired'} end\n"
+            "  if NOW % 5 > 0 then return {'lease_gone', 'expired'} end\n"
             "  local at, reason = cut_at(st, rec)",
         ),
     ),
