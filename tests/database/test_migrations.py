@@ -13,6 +13,7 @@ from sqlalchemy import Connection, inspect, text
 from seatd.database import migrations
 from seatd.database.engine import make_engine, reading, writing
 from seatd.database.schema import metadata
+from seatd.model import Refusal
 from seatd.usage import chain
 from seatd.usage.ledger import links_of
 
@@ -153,4 +154,30 @@ async def test_leases_of_before_the_chain_begin_it(empty_database_url: str) -> N
         '["lease","t","a","p","team",9,12,null]',
         '["lease","t","c","p","team",null,12,null]',
     ]
+    await engine.dispose()
+
+
+async def test_a_lease_whose_start_was_lost_may_end_after_a_frozen_month(database_url: str) -> None:
+    """An adoption opens it, and the instant of its end says nothing of when it began."""
+    engine = make_engine(database_url)
+    lease = (
+        "INSERT INTO ledger_leases (tenant, lease, partition, person, tariff, end_epoch, labels)"
+        " VALUES ('t', 'l', 0, 'p', 'team', 1, '{}')"
+    )
+    month = (
+        "INSERT INTO months (period, state, token, start_ms, end_ms, timezone, price_list, began_ms)"
+        " VALUES ('2026-03', 'closing', 'c', 1000, 2000, 'UTC', 'v1', 0)"
+    )
+    async with writing(engine) as connection:
+        await connection.execute(text(lease))
+        await connection.execute(text(month))
+    for ended_ms, allowed in ((2001, True), (None, True), (2000, True), (1999, False)):
+        update = text("UPDATE ledger_leases SET ended_ms = :ended_ms").bindparams(ended_ms=ended_ms)
+        if allowed:
+            async with writing(engine) as connection:
+                await connection.execute(update)
+        else:
+            with pytest.raises(Refusal, match="closed month"):
+                async with writing(engine) as connection:
+                    await connection.execute(update)
     await engine.dispose()

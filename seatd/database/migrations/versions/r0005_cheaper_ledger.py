@@ -30,21 +30,24 @@ def _lies(row: str) -> str:
 
 
 _SAME: Final = (
-    "(was.tenant IS NOT NULL AND fresh.tenant IS NOT NULL AND was.person = fresh.person AND was.tariff = fresh.tariff"
-    " AND COALESCE(was.started_ms, -1) = COALESCE(fresh.started_ms, -1)"
-    " AND (was.ended_ms IS NULL OR was.ended_ms >= m.end_ms)"
-    " AND (fresh.ended_ms IS NULL OR fresh.ended_ms >= m.end_ms))"
+    "((pair.was).tenant IS NOT NULL AND (pair.fresh).tenant IS NOT NULL"
+    " AND (pair.was).person = (pair.fresh).person AND (pair.was).tariff = (pair.fresh).tariff"
+    " AND COALESCE((pair.was).started_ms, -1) = COALESCE((pair.fresh).started_ms, -1)"
+    " AND ((pair.was).ended_ms IS NULL OR (pair.was).ended_ms >= m.end_ms)"
+    " AND ((pair.fresh).ended_ms IS NULL OR (pair.fresh).ended_ms >= m.end_ms))"
 )
-# What began after the last frozen month needs no further look, and that is nearly everything.
+# What began after the last frozen month, before and now, needs no further look, and that is nearly everything.
 _INSERTED: Final = f"""
     SELECT 1 FROM (SELECT * FROM new_rows fresh WHERE {_begin("fresh")} < {_FROZEN_END}) AS fresh
     JOIN months m ON {_lies("fresh")}
 """  # noqa: S608 - conditions of this file
 _UPDATED: Final = f"""
-    SELECT 1 FROM (SELECT * FROM old_rows was WHERE {_begin("was")} < {_FROZEN_END}) AS was
-    FULL JOIN (SELECT * FROM new_rows fresh WHERE {_begin("fresh")} < {_FROZEN_END}) AS fresh
-      ON was.tenant = fresh.tenant AND was.lease = fresh.lease
-    JOIN months m ON ({_lies("was")} OR {_lies("fresh")}) AND NOT {_SAME}
+    SELECT 1 FROM (
+        SELECT was, fresh FROM old_rows was
+        FULL JOIN new_rows fresh ON was.tenant = fresh.tenant AND was.lease = fresh.lease
+        WHERE LEAST({_begin("was")}, {_begin("fresh")}) < {_FROZEN_END}
+    ) AS pair
+    JOIN months m ON ({_lies("(pair.was)")} OR {_lies("(pair.fresh)")}) AND NOT {_SAME}
 """  # noqa: S608 - conditions of this file
 
 
