@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -30,7 +30,7 @@ from seatd.flows.month_files import FILES, HEADS, NAMES, PRICES, TENANTS, VERIFY
 from seatd.flows.months import OpenMonth
 from seatd.model import Refusal
 from seatd.usage import chain
-from seatd.usage.chain import Head
+from seatd.usage.chain import Head, Rest, never
 from seatd.usage.ledger import links_of
 
 CLOSING: Final = "closing"
@@ -39,10 +39,6 @@ TENANTS_A_LOT: Final = 8
 _PART_BYTES: Final = 1 << 20
 _COMPRESSION: Final = 1
 """What zlib does at once; its higher levels cost more than all else that is done for a month."""
-
-
-Rest = Callable[[float, float], float]
-"""Tells how long to rest (seconds) after work that took so long, and waited for the processor for such a share of what it used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +89,15 @@ class _Files:
         return Made(files, self.leaves, breaks)
 
 
-async def make_files(
-    engine: AsyncEngine, attempt: Attempt, *, rest: Rest = lambda _took_s, _waited: 0.0
-) -> Made:
-    """Make every file of a frozen month, and keep it; `rest` tells how long to do nothing after some tenants.
+async def make_files(engine: AsyncEngine, attempt: Attempt, *, rest: Rest = never) -> Made:
+    """Make every file of a frozen month, and keep it; `rest` tells how long to do nothing after some rows or tenants.
 
     Raises `Refusal`: `usage_incomplete` where a chain is broken and that is not accepted, `conflict` where another attempt
     has the month.
     """
     opened = attempt.opened
     month, files = opened.month, _Files(opened, attempt.token)
-    breaks = await _breaks(engine, attempt.heads)
+    breaks = await _breaks(engine, attempt.heads, rest)
     if breaks and not attempt.accepts_breaks:
         raise completeness.incomplete(month, breaks)
     async with reading(engine) as connection:
@@ -140,7 +134,7 @@ def _timed(files: _Files, loaded: list[Any]) -> tuple[list[dict[str, Any]], floa
     return rows, took_s / used_s - 1 if used_s else 0.0
 
 
-async def _breaks(engine: AsyncEngine, heads: dict[int, Head]) -> list[dict[str, Any]]:
+async def _breaks(engine: AsyncEngine, heads: dict[int, Head], rest: Rest) -> list[dict[str, Any]]:
     """Walk each partition's chain from where the latest closed month left it; give where one does not hold."""
     async with reading(engine) as connection:
         closed = await closed_months.listed(connection)
@@ -152,7 +146,7 @@ async def _breaks(engine: AsyncEngine, heads: dict[int, Head]) -> list[dict[str,
                 if known["partition"] == partition and walked.pos < known["pos"] <= head.pos:
                     walked = Head(known["pos"], known["hash"])
         async with reading(engine) as connection:
-            broken = await chain.first_broken(connection, partition, walked, head)
+            broken = await chain.first_broken(connection, partition, walked, head, rest)
         if broken is not None:
             found.append({"what": "chain", "partition": partition, "pos": broken})
     return found

@@ -5,8 +5,10 @@ afterwards is found, by whoever walks the chain or has a later hash of it.  It i
 database; where it ends is held to the end of the transaction by whoever appends.
 """
 
+import asyncio
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
@@ -91,11 +93,23 @@ async def heads(connection: AsyncConnection) -> dict[int, Head]:
     return {partition: Head(pos, last) for partition, pos, last in found}
 
 
-async def first_broken(connection: AsyncConnection, partition: int, after: Head, upto: Head) -> int | None:
+Rest = Callable[[float, float], float]
+"""Tells how long to rest (seconds) after work that took so long, and waited for the processor for such a share of what it used."""
+
+
+def never(_took_s: float, _waited: float) -> float:
+    """Never rest."""
+    return 0.0
+
+
+async def first_broken(
+    connection: AsyncConnection, partition: int, after: Head, upto: Head, rest: Rest = never
+) -> int | None:
     """Walk a chain from one of its heads to a later one; give the number at which it does not hold, None: it does."""
     pos, last = after
     row = usage_chain.c
     while pos < upto.pos:
+        began_s = time.monotonic()
         query = (
             select(row.pos, row.row, row.hash)
             .where(row.partition == partition, row.pos > pos, row.pos <= upto.pos)
@@ -105,9 +119,13 @@ async def first_broken(connection: AsyncConnection, partition: int, after: Head,
         page = (await connection.execute(query)).all()
         if not page:
             return pos + 1
+        read_s, used_s = time.monotonic(), time.thread_time()
         for found, text, hashed in page:
             last = link_hash(last, partition, pos + 1, text)
             if found != pos + 1 or hashed != last:
                 return pos + 1
             pos = found
+        ended_s = time.monotonic()
+        waited = (ended_s - read_s) / max(time.thread_time() - used_s, 1e-9) - 1
+        await asyncio.sleep(rest(ended_s - began_s, waited))
     return None if last == upto.hash else upto.pos
