@@ -25,6 +25,8 @@ from seatd.usage.chain import Head
 WAITED_MAX: Final = 0.2
 REST: Final = 24.0
 """Who shares a processor with the seats works for a twenty-fifth of the time, and so slows hardly one renewal in a hundred."""
+REST_MAX_S: Final = 10.0
+"""Some rests lie within a transaction, which a database ends that hears nothing for half a minute."""
 _NICE: Final = 15
 _PROGRAM: Final = f"import os; os.nice({_NICE}); import {__name__} as aside; aside.main()"
 """Steps back before it imports anything, which alone takes a second of a processor."""
@@ -32,7 +34,7 @@ _PROGRAM: Final = f"import os; os.nice({_NICE}); import {__name__} as aside; asi
 
 def rest_s(took_s: float, waited: float) -> float:
     """Rest for long where others wanted the processor: this process gives way to them, its database's does not."""
-    return REST * took_s if waited > WAITED_MAX else 0.0
+    return min(REST * took_s, REST_MAX_S) if waited > WAITED_MAX else 0.0
 
 
 async def made_aside(engine: AsyncEngine, attempt: Attempt) -> Made:

@@ -499,6 +499,7 @@ async def test_whoever_makes_files_rests_between_tenants_and_not_at_the_end(
 def test_rest_is_for_those_who_share_a_processor() -> None:
     assert rest_s(0.1, 0.05) == 0.0
     assert rest_s(0.1, 0.5) == pytest.approx(2.4)
+    assert rest_s(2.0, 0.5) == 10.0
 
 
 @pytest.mark.usefixtures("example")
