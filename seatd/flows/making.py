@@ -10,6 +10,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -30,15 +31,16 @@ from seatd.flows.month_files import FILES, HEADS, NAMES, PRICES, TENANTS, VERIFY
 from seatd.flows.months import OpenMonth
 from seatd.model import Refusal
 from seatd.usage import chain
-from seatd.usage.chain import Head, Rest, never
+from seatd.usage.chain import Head
 from seatd.usage.ledger import links_of
+from seatd.usage.rest import Rest, never, timed
 
 CLOSING: Final = "closing"
 TENANTS_A_LOT: Final = 8
 """So few that a database which shares a core with the seats is never long at a question."""
 _PART_BYTES: Final = 1 << 20
 _COMPRESSION: Final = 1
-"""What zlib does at once; its higher levels cost more than all else that is done for a month."""
+"""At its default level zlib took a quarter of the time in which a month's files are made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,18 +122,10 @@ async def make_files(engine: AsyncEngine, attempt: Attempt, *, rest: Rest = neve
                 )
                 for facts in await load_all(connection, lot, month)
             ]
-        rows, waited = await asyncio.to_thread(_timed, files, loaded)
+        rows, waited = await asyncio.to_thread(timed, partial(_made, files, loaded))
         await _keep(engine, files, rows)
         rest_s = rest(time.monotonic() - began_s, waited)
     return files.made(breaks)
-
-
-def _timed(files: _Files, loaded: list[Any]) -> tuple[list[dict[str, Any]], float]:
-    """Do what `_made` does; tells as well how long it had to wait for the processor, as a share of what it used."""
-    began_s, began_cpu_s = time.monotonic(), time.thread_time()
-    rows = _made(files, loaded)
-    took_s, used_s = time.monotonic() - began_s, time.thread_time() - began_cpu_s
-    return rows, took_s / used_s - 1 if used_s else 0.0
 
 
 async def _breaks(engine: AsyncEngine, heads: dict[int, Head], rest: Rest) -> list[dict[str, Any]]:

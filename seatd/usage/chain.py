@@ -8,7 +8,8 @@ database; where it ends is held to the end of the transaction by whoever appends
 import asyncio
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
@@ -19,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from seatd.database.bulk import insert_many
 from seatd.database.engine import inserting, locked
 from seatd.database.schema import chain_heads, usage_chain
+from seatd.usage.rest import Rest, never, timed
 
 GENESIS: Final = "0" * 64
 _PAGE: Final = 500
@@ -93,15 +95,6 @@ async def heads(connection: AsyncConnection) -> dict[int, Head]:
     return {partition: Head(pos, last) for partition, pos, last in found}
 
 
-Rest = Callable[[float, float], float]
-"""Tells how long to rest (seconds) after work that took so long, and waited for the processor for such a share of what it used."""
-
-
-def never(_took_s: float, _waited: float) -> float:
-    """Never rest."""
-    return 0.0
-
-
 async def first_broken(
     connection: AsyncConnection, partition: int, after: Head, upto: Head, rest: Rest = never
 ) -> int | None:
@@ -119,13 +112,18 @@ async def first_broken(
         page = (await connection.execute(query)).all()
         if not page:
             return pos + 1
-        read_s, used_s = time.monotonic(), time.thread_time()
-        for found, text, hashed in page:
-            last = link_hash(last, partition, pos + 1, text)
-            if found != pos + 1 or hashed != last:
-                return pos + 1
-            pos = found
-        ended_s = time.monotonic()
-        waited = (ended_s - read_s) / max(time.thread_time() - used_s, 1e-9) - 1
-        await asyncio.sleep(rest(ended_s - began_s, waited))
+        (pos, last, broken), waited = timed(partial(_followed, page, partition, pos, last))
+        if broken:
+            return pos + 1
+        await asyncio.sleep(rest(time.monotonic() - began_s, waited))
     return None if last == upto.hash else upto.pos
+
+
+def _followed(page: Iterable[Any], partition: int, pos: int, last: str) -> tuple[int, str, bool]:
+    """Follow a chain over some of its rows; gives where it holds up to, and whether it is broken after that."""
+    for found, text, hashed in page:
+        expected = link_hash(last, partition, pos + 1, text)
+        if found != pos + 1 or hashed != expected:
+            return pos, last, True
+        pos, last = found, expected
+    return pos, last, False
