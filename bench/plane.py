@@ -122,10 +122,6 @@ class Plane:
         return str(self.store.partition_keys(0)[1])
 
 
-async def _nothing_committed(_: int) -> tuple[int, int]:
-    return 0, 0
-
-
 @asynccontextmanager
 async def plane(url: str, caps: dict[str, int]) -> AsyncIterator[Plane]:
     """Open a seat plane on an empty store, for Team tenants with these caps."""
@@ -152,7 +148,6 @@ async def plane(url: str, caps: dict[str, int]) -> AsyncIterator[Plane]:
             project=project,
             open_epoch=open_epoch,
             bury=bury,
-            committed=_nothing_committed,
         )
         for tenant in caps:
             await project(tenant)

@@ -186,7 +186,7 @@ async def _compose(
         "forget": lambda: erasure.forget_for_ever(engine, wall_clock_ms, settings.forget_users_after_days),
         "archive": lambda: archiving.archive_for_ever(settings.keep_usage_months),
         "lost": lambda: lost_leases.end_for_ever(engine, wall_clock_ms, lambda: recorder.waiting),
-        "sweep": planes.seats.sweep_for_ever,
+        "sweep": planes.upkeep.sweep_for_ever,
         "project": planes.projector.project_for_ever,
         "record": lambda: recorder.run_for_ever(settings.recorder_every_ms),
         **_after_failovers(stores.url, store, stores.options),

@@ -1,4 +1,4 @@
-"""Acquire, renew, release, revoke, look, sweep: what the seat plane does for its callers.
+"""Acquire, renew, release, revoke, look: what the seat plane does for its callers.
 
 Handlers call these methods; they hand operations to the batchers and turn the scripts' answers into
 leases or refusals.  No SQL here: what a store does not know is asked of the account plane through the
@@ -6,7 +6,6 @@ two hooks, `project` (a tenant's policy) and `open_epoch` (a partition's epoch).
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -21,16 +20,10 @@ from seatd.seats.layout import Operation, policy_operation
 from seatd.seats.line import Gone, Line
 from seatd.seats.model import Acquire, Caller, Fullness, Lease, Sitting
 from seatd.seats.receipts import Keyring, Receipt, unseal
-from seatd.seats.store import Answer, Store, StoreAwayError, UnopenedError
-from seatd.telemetry import log
+from seatd.seats.store import Answer, Store, UnopenedError
 
-LOOK_EVERY_S: Final = 1.0
-SWEEP_EVERY_S: Final = 0.5
-SWEEP_TENANTS: Final = 64
-SWEEP_LEASES: Final = 256
 REVOKE_TRIES: Final = 3
 OPEN_TRIES: Final = 4
-ADD_AGAIN: Final = 256
 UNKNOWN_FOR_S: Final = 2.0
 UNKNOWN_MAX: Final = 4_096
 
@@ -39,8 +32,6 @@ Project = Callable[[str], Awaitable[bool]]
 OpenEpoch = Callable[[int, int], Awaitable[None]]
 """Open an epoch of a partition, also where one is open on this store, if it is the one in which the clock stepped
 (0: it did not); raises `Refusal` where the account plane cannot be asked."""
-Committed = Callable[[int], Awaitable[tuple[int, int]]]
-"""Tell up to which epoch and number the events of a partition are in the ledger."""
 Bury = Callable[[str, str, int, str], Awaitable[int]]
 """Write a tombstone (tenant, user, start, reason) to SQL; gives the epoch that SQL knows then, 0 where it could not be
 written in time."""
@@ -73,7 +64,6 @@ class Seats:
         project: Project,
         open_epoch: OpenEpoch,
         bury: Bury,
-        committed: Committed,
     ) -> None:
         """Serve from `store` (for reads outside the batch) and `batchers`, one a partition."""
         self._store = store
@@ -82,7 +72,6 @@ class Seats:
         self._project = project
         self._open_epoch = open_epoch
         self._bury = bury
-        self._committed = committed
         self._opening: dict[int, asyncio.Lock] = {b.partition: asyncio.Lock() for b in batchers}
         self._generations: dict[int, int] = dict.fromkeys(self._opening, 0)
         self._projecting: dict[str, asyncio.Task[bool]] = {}
@@ -351,64 +340,3 @@ class Seats:
                 self._unknown.clear()
             self._unknown[tenant] = time.monotonic() + UNKNOWN_FOR_S
         return known
-
-    async def keep_open_for_ever(self) -> None:
-        """Look every second whether the store is still the one that is known, until cancelled.
-
-        So learning begins when the store was lost, not when the first client comes.
-        """
-        while True:
-            with contextlib.suppress(Refusal):
-                await self.reachable()
-            await asyncio.sleep(LOOK_EVERY_S)
-
-    async def add_lost_again_for_ever(self) -> None:
-        """Bring what an earlier epoch acknowledged and lost into the stream of this one, until cancelled."""
-        while True:
-            await asyncio.sleep(LOOK_EVERY_S)
-            for batcher in self._batchers:
-                with contextlib.suppress(Refusal, UnopenedError):
-                    await self.add_lost_again(batcher)
-
-    async def add_lost_again(self, batcher: Batcher) -> None:
-        """Add what a partition's earlier epochs lost, in bounded lots; raises what an operation does."""
-        kept = batcher.unrecorded
-        if not kept:
-            return
-        kept.committed(*await self._committed(batcher.partition))
-        lost = kept.lost()
-        for first in range(0, len(lost), ADD_AGAIN):
-            try:
-                lot = lost[first : first + ADD_AGAIN]
-                await asyncio.gather(*(batcher.submit("readd", ("", event)) for event in lot))
-            except (Refusal, UnopenedError):
-                kept.keep_lost(lost[first:])
-                raise
-        if lost:
-            log.warning("events of a lost epoch added again", partition=batcher.partition, count=len(lost))
-
-    # -- the sweeper ------------------------------------------------------------------------------
-
-    async def sweep_for_ever(self) -> None:
-        """End what ran out, in bounded steps, until cancelled."""
-        while True:
-            for batcher in self._batchers:
-                with contextlib.suppress(Refusal, UnopenedError, StoreAwayError):
-                    while await self.sweep_once(batcher):
-                        pass
-            await asyncio.sleep(SWEEP_EVERY_S)
-
-    async def sweep_once(self, batcher: Batcher) -> bool:
-        """Sweep the tenants of a partition that are due; True where more is waiting."""
-        now_ms = await self._store.now_ms()
-        due = await self._store.due(batcher.partition, now_ms, SWEEP_TENANTS)
-        if not due:
-            return False
-        answers = await asyncio.gather(
-            *(batcher.submit("sweep", (name, name, SWEEP_LEASES)) for name in due), return_exceptions=True
-        )
-        for answer in answers:
-            if isinstance(answer, BaseException):
-                log.debug("sweep failed", error=str(answer))
-                return False
-        return len(due) == SWEEP_TENANTS or any(answer[2] for answer in answers if isinstance(answer, list))

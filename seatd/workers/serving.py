@@ -34,6 +34,7 @@ from seatd.seats.batch import Batcher
 from seatd.seats.news import Subscription
 from seatd.seats.service import OpenEpoch, Seats
 from seatd.seats.store import Store, StoreOptions, connect, watchers
+from seatd.seats.upkeep import Upkeep
 from seatd.telemetry import log
 from seatd.usage import cursors
 from seatd.web import client
@@ -82,6 +83,7 @@ class Serving:
     accounts: Accounts
     price_lists: PriceLists
     seats: Seats
+    upkeep: Upkeep
     keys: Keys
     used: KeysUsed
     burials: Burials
@@ -128,19 +130,19 @@ async def opened(
         project=project,
         open_epoch=open_epoch,
         bury=burials.bury,
-        committed=committed,
     )
     keys.serve(seats)
+    upkeep = Upkeep(seats, store, batchers, committed)
     projector = Projector(accounts, seats, price_lists.tenant_scoped)
     used = KeysUsed(accounts)
     loops: dict[str, Loop] = {
-        "open": seats.keep_open_for_ever,
-        "again": seats.add_lost_again_for_ever,
+        "open": upkeep.keep_open_for_ever,
+        "again": upkeep.add_lost_again_for_ever,
         "keys": used.note_for_ever,
         "receipt keys": keys.follow_for_ever,
         **_follows(stores),
     }
-    return Serving(stores, accounts, price_lists, seats, keys, used, burials, projector, loops)
+    return Serving(stores, accounts, price_lists, seats, upkeep, keys, used, burials, projector, loops)
 
 
 def _follows(stores: Stores) -> dict[str, Loop]:

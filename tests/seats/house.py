@@ -14,7 +14,6 @@ from seatd.seats.model import Acquire, Caller, Lease
 from seatd.seats.receipts import Keyring
 from seatd.seats.service import Seats
 from seatd.seats.store import Store, connect
-from tests.seats.plane import nothing_committed
 from tests.seats.world import STOPPED, T0
 from tests.valkey import ValkeyServer
 
@@ -117,7 +116,6 @@ async def house(server: ValkeyServer) -> AsyncIterator[House]:
             project=made.project,
             open_epoch=made.open_epoch,
             bury=made.bury,
-            committed=nothing_committed,
         )
         yield made
     await made.reads.close()

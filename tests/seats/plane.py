@@ -13,6 +13,7 @@ from seatd.seats.model import Acquire, Caller, Lease
 from seatd.seats.receipts import Keyring
 from seatd.seats.service import Seats
 from seatd.seats.store import Outcome, Store, StoreOptions, connect
+from seatd.seats.upkeep import Upkeep
 from tests.valkey import ValkeyServer
 
 KEY = hashlib.sha256(b"a key").hexdigest()
@@ -49,6 +50,7 @@ class Plane:
     """A seat plane, its parts, and what its hooks were asked."""
 
     seats: Seats
+    upkeep: Upkeep
     batcher: Batcher
     store: Store
     watched: WatchedStore
@@ -105,8 +107,10 @@ async def plane(server: ValkeyServer, *accounts: Policy, **options: Any) -> Asyn
             project=project,
             open_epoch=open_epoch,
             bury=bury,
-            committed=nothing_committed,
         )
-        made = Plane(seats, batcher, reads, watched, {account.tenant: account for account in accounts})
+        upkeep = Upkeep(seats, reads, [batcher], nothing_committed)
+        made = Plane(
+            seats, upkeep, batcher, reads, watched, {account.tenant: account for account in accounts}
+        )
         yield made
     await reads.close()

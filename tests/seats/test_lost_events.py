@@ -24,7 +24,7 @@ async def test_more_lost_events_than_the_queue_holds_are_added_once(valkey: Valk
         await made.acquire("ana")
         before, lost = await made.store.backlog(0), QUEUE_MAX + 1
         made.batcher.unrecorded.keep_lost([b"\x90"] * lost)
-        await made.seats.add_lost_again(made.batcher)
+        await made.upkeep.add_lost_again(made.batcher)
         assert await made.store.backlog(0) == before + lost
 
 

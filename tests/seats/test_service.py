@@ -67,10 +67,10 @@ async def test_a_seat_not_renewed_is_free_after_ttl_and_q(valkey: ValkeyServer) 
 async def test_the_sweeper_ends_what_ran_out(valkey: ValkeyServer) -> None:
     async with plane(valkey, policy(cap=300, ttl_ms=2_000)) as made:
         leases = await asyncio.gather(*(made.acquire(f"user{i}") for i in range(300)))
-        assert not await made.seats.sweep_once(made.batcher)
+        assert not await made.upkeep.sweep_once(made.batcher)
         await asyncio.sleep(2.6)
-        assert await made.seats.sweep_once(made.batcher), "300 leases are more than one step ends"
-        assert not await made.seats.sweep_once(made.batcher)
+        assert await made.upkeep.sweep_once(made.batcher), "300 leases are more than one step ends"
+        assert not await made.upkeep.sweep_once(made.batcher)
         ends = {event.lease: event.at_ms for event in await events(made, "ended")}
         assert ends == {lease.lease: lease.expires_ms for lease in leases}
 
@@ -202,7 +202,7 @@ async def test_a_revoked_user_may_not_sit_again_for_a_while(valkey: ValkeyServer
         with valkey.client() as client:
             held_field = b"h ana"
             assert client.hexists("seatd:{p00}:x:acme", held_field)
-            assert await made.seats.sweep_once(made.batcher) is False
+            assert await made.upkeep.sweep_once(made.batcher) is False
             assert not client.hexists("seatd:{p00}:x:acme", held_field), "and then forgotten"
 
 

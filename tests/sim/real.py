@@ -25,6 +25,7 @@ from seatd.seats.model import Caller
 from seatd.seats.receipts import Keyring, seal
 from seatd.seats.service import Seats
 from seatd.seats.store import Answers
+from seatd.seats.upkeep import Upkeep
 from tests.sim.operations import Answer, Event, State
 from tests.sim.rules import Rules, Seat, Times
 from tests.sim.store import KEPT_MS, Node
@@ -76,6 +77,10 @@ def event_of(packed: bytes) -> Event | None:
     return tuple(fields[:6]) if fields[0] in OF_A_LEASE else None
 
 
+async def _nothing_committed(_partition: int) -> tuple[int, int]:
+    return 0, 0
+
+
 class Answering(Agreement):
     """The product's, but that it neither waits nor opens an epoch: that comes back as an answer."""
 
@@ -105,8 +110,9 @@ class RealNode(Node):
         self._batcher = OneByOne(self._store)
         self._seats = AskedSeats(
             self._store, [self._batcher], RING,
-            project=self._needs_policy, open_epoch=self._needs_epoch, bury=self._buried, committed=self._committed,
+            project=self._needs_policy, open_epoch=self._needs_epoch, bury=self._buried,
         )  # fmt: skip
+        self._upkeep = Upkeep(self._seats, self._store, [self._batcher], _nothing_committed)
         self._buried_ms = self._buried_in = 0
         self._ready = False
         self.twin = Twin(name, rules, times)
@@ -268,7 +274,7 @@ class RealNode(Node):
         return ["reachable"]
 
     async def _real_sweep(self, _: Any) -> Answer:
-        await self._seats.sweep_once(self._batcher)
+        await self._upkeep.sweep_once(self._batcher)
         return ["swept", 0, 0]
 
     async def _real_again(self, op: Any) -> None:
@@ -298,9 +304,6 @@ class RealNode(Node):
         if reason != "released" and self._buried_ms != start_ms:
             raise NeedsBurialError(user, start_ms)
         return self._buried_in
-
-    async def _committed(self, _partition: int) -> tuple[int, int]:
-        return 0, 0
 
     # -- the stream ----------------------------------------------------------------------------------
 
