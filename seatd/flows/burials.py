@@ -36,22 +36,23 @@ class Burials:
         self._in_time: deque[tuple[float, asyncio.Future[int]]] = deque()
         self._watching = False
 
-    async def bury(self, tenant: str, user: str, start_ms: int, reason: str) -> int:
+    def bury(self, tenant: str, user: str, start_ms: int, reason: str) -> asyncio.Future[int]:
         """Write a tombstone; gives the epoch in which it was committed, 0 where that does not come about in time.
 
         No later epoch had been begun then: whoever reads a tenant's policy for one finds the tombstone.
         """
-        if time.monotonic() < self._away_until or len(self._waiting) >= WAITING_MAX:
-            return 0
         loop = asyncio.get_running_loop()
         done: asyncio.Future[int] = loop.create_future()
+        if time.monotonic() < self._away_until or len(self._waiting) >= WAITING_MAX:
+            done.set_result(0)
+            return done
         self._waiting.append((Burial(tenant, user, start_ms, reason), done))
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write(), name="tombstones")
         self._in_time.append((loop.time() + WAIT_S, done))
         if not self._watching:
             self._watch(loop)
-        return await done
+        return done
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Let nobody wait too long: one timer for all of them, which is cheaper than one each."""

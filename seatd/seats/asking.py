@@ -7,7 +7,8 @@ import hashlib
 import secrets
 import time
 from enum import IntEnum
-from typing import Final
+from functools import lru_cache
+from typing import Any, Final
 
 import msgpack
 
@@ -36,8 +37,14 @@ class InLine(IntEnum):
 
 
 def fingerprint(wanted: Acquire) -> str:
-    """Digest what a request id stands for: the same id with another digest is another request."""
-    content = (wanted.addons, wanted.takeover, sorted(wanted.labels.items()))
+    """Digest what a request id stands for: the same id with another digest is another request; empty without an id."""
+    if not wanted.request_id:
+        return ""
+    return _digest(wanted.addons, wanted.takeover, tuple(sorted(wanted.labels.items())))
+
+
+@lru_cache(maxsize=1_024)
+def _digest(*content: Any) -> str:
     return hashlib.blake2b(msgpack.packb(content), digest_size=8).hexdigest()
 
 
@@ -105,8 +112,10 @@ class Asking:
         order_ms, valid_until_ms = self._turn
         return max(start_ms - order_ms, 0) if valid_until_ms > start_ms else None
 
-    def granted(self, answer: Answer) -> Lease:
-        """Make the lease that an answer is, with its receipt."""
+    def settled(self, answer: Answer) -> Lease:
+        """Make the lease that an answer is, with its receipt; raises the `Refusal` that it is."""
+        if answer[0] != "granted":
+            raise self._refused(answer)
         created, lease, start_ms, expires_ms, ttl_ms, kind, cap, addons, version = answer[1:]
         waited_ms = self._waited_ms(start_ms)
         if waited_ms is not None:
@@ -116,7 +125,7 @@ class Asking:
         receipt = Receipt(*ids, start_ms, expires_ms, kind, cap, version)
         return lease_of(self._keyring, receipt, ttl_ms, tuple(addons), created=bool(created))
 
-    def refused(self, answer: Answer) -> Refusal:
+    def _refused(self, answer: Answer) -> Refusal:
         """Make the refusal that an answer is, with a place where the caller stands in line."""
         refusal = REFUSALS[answer[0]](answer)
         if answer[0] == "no_seat":

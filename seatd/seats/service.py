@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from seatd.model import Policy, Refusal
 from seatd.seats.agreement import Agreement
@@ -26,6 +26,14 @@ REVOKE_TRIES: Final = 3
 OPEN_TRIES: Final = 4
 UNKNOWN_FOR_S: Final = 2.0
 UNKNOWN_MAX: Final = 4_096
+
+_TAKES_MORE: Final = frozenset({"unknown_tenant", "earlier"})
+"""Answers that are nobody's last word: a policy is to be brought, or store and SQL have to agree on the epoch."""
+
+T = TypeVar("T")
+Told = Callable[[T | Refusal | None], None]
+"""Told, once, what became of what was begun; None where it takes another step (a policy, an epoch): nothing was done yet,
+and the method that is awaited is to be asked."""
 
 Project = Callable[[str], Awaitable[bool]]
 """Put a tenant's policy into force; False where the account plane knows no such tenant."""
@@ -50,6 +58,10 @@ def _renewal(caller: Caller, held: Receipt) -> Operation:
         held.cap,
         held.version,
     )
+
+
+def _release(caller: Caller, held: Receipt, epoch: int) -> Operation:
+    return (caller.tenant, caller.key_hash, held.lease, held.user, held.start_ms, epoch, False)
 
 
 class Seats:
@@ -107,9 +119,7 @@ class Seats:
             answer = await self._told("acquire", asking.operation(in_line))
         except Refusal as refusal:
             raise asking.unanswered(refusal) from None
-        if answer[0] != "granted":
-            raise asking.refused(answer)
-        return asking.granted(answer)
+        return asking.settled(answer)
 
     async def _withdraw(self, caller: Caller, wanted: Acquire, lease: Lease) -> None:
         """Take back a lease that nobody heard of: there is no receipt that could return, so no tombstone either."""
@@ -117,32 +127,14 @@ class Seats:
         await self._answer("release", (*held, 0, wanted.request_id))
 
     async def _look_at_line(self, tenant: str, what: str, users: list[str]) -> Answer:
-        batcher = self._batchers[self._store.partition_of(tenant)]
-        return await batcher.submit("line", (tenant, what, users))
+        return await self._batcher_of(tenant).submit("line", (tenant, what, users))
 
     async def renew(self, caller: Caller, lease: str, receipt_text: str) -> Lease:
         """Extend a lease by its receipt; raises `Refusal` `lease_gone` with the reason where it is lost."""
         held = unseal(self.keyring, receipt_text, tenant=caller.tenant, lease=lease)
-        return self.renewed(held, await self._answer("renew", _renewal(caller, held)))
+        return self._renewed(held, await self._answer("renew", _renewal(caller, held)))
 
-    def begin_renew(
-        self,
-        caller: Caller,
-        lease: str,
-        receipt_text: str,
-        told: Callable[[Receipt, Answer | Exception], None],
-    ) -> None:
-        """Begin what `renew` does, for callers with many under way; raises `Refusal`.
-
-        `told` is called with the receipt, and with an answer that is for `renewed` or with what `renew` would raise.  The
-        answer may be one that `renew` never takes for the last word: `unknown_tenant`, or `UnopenedError`.  Nothing was
-        renewed then, and `renew` is to be asked.
-        """
-        held = unseal(self.keyring, receipt_text, tenant=caller.tenant, lease=lease)
-        batcher = self._batchers[self._store.partition_of(caller.tenant)]
-        batcher.offer("renew", _renewal(caller, held), partial(told, held))
-
-    def renewed(self, held: Receipt, answer: Answer) -> Lease:
+    def _renewed(self, held: Receipt, answer: Answer) -> Lease:
         """Make the lease that the script's answer to a renewal by this receipt says; raises `Refusal`."""
         refuse = REFUSALS.get(answer[0])
         if refuse is not None:
@@ -159,9 +151,73 @@ class Seats:
 
         async def buried() -> Operation:
             epoch = await self._bury(caller.tenant, held.user, held.start_ms, "released")
-            return (caller.tenant, caller.key_hash, lease, held.user, held.start_ms, epoch, False)
+            return _release(caller, held, epoch)
 
         return bool((await self._agreement.on(self.partition_of(caller.tenant), "release", buried))[1])
+
+    # -- the same, begun: no coroutine, told when the batch comes back -------------------------------
+
+    def begin_acquire(self, caller: Caller, wanted: Acquire, told: Told[Lease]) -> None:
+        """Begin what `acquire` does for one who does not wait in line; raises `Refusal`."""
+        asking = Asking(self.keyring, caller, wanted)
+
+        def settle(answer: Answer | Exception) -> None:
+            if isinstance(answer, Refusal):
+                told(asking.unanswered(answer))
+            else:
+                self._settle(asking.settled, told, answer)
+
+        try:
+            operation = asking.operation(InLine.LAST if wanted.place else InLine.NO)
+            self._batcher_of(caller.tenant).offer("acquire", operation, settle)
+        except Refusal as refusal:
+            raise asking.unanswered(refusal) from None
+
+    def begin_renew(self, caller: Caller, lease: str, receipt_text: str, told: Told[Lease]) -> None:
+        """Begin what `renew` does; raises `Refusal`."""
+        held = unseal(self.keyring, receipt_text, tenant=caller.tenant, lease=lease)
+        settle = partial(self._settle, partial(self._renewed, held), told)
+        self._batcher_of(caller.tenant).offer("renew", _renewal(caller, held), settle)
+
+    def begin_release(self, caller: Caller, lease: str, receipt_text: str, told: Told[bool]) -> None:
+        """Begin what `release` does; raises `Refusal`."""
+        held = unseal(self.keyring, receipt_text, tenant=caller.tenant, lease=lease)
+        partition = self.partition_of(caller.tenant)
+
+        def read(answer: Answer) -> bool:
+            refuse = REFUSALS.get(answer[0])
+            if refuse is not None:
+                raise refuse(answer)
+            self._agreement.reached(partition)
+            return bool(answer[1])
+
+        def buried(epoch: asyncio.Future[int]) -> None:
+            if epoch.cancelled() or epoch.exception() is not None:
+                told(None)
+                return
+            settle = partial(self._settle, read, told)
+            try:
+                self._batchers[partition].offer("release", _release(caller, held, epoch.result()), settle)
+            except Refusal as refusal:
+                told(refusal)
+
+        bury = self._bury(caller.tenant, held.user, held.start_ms, "released")
+        asyncio.ensure_future(bury).add_done_callback(buried)
+
+    @staticmethod
+    def _settle(read: Callable[[Answer], T], told: Told[T], answer: Answer | Exception) -> None:
+        """Tell what a batch's answer comes to, or None where it takes another step."""
+        outcome: T | Refusal | None = None
+        if isinstance(answer, Refusal):
+            outcome = answer
+        elif not isinstance(answer, Exception) and answer[0] not in _TAKES_MORE:
+            try:
+                outcome = read(answer)
+            except Refusal as refusal:
+                outcome = refusal
+        told(outcome)
+
+    # -- what else clients ask ----------------------------------------------------------------------
 
     async def addon_user(self, caller: Caller, lease: str, product: str) -> str:
         """Tell whose lease it is, where that user is named for the add-on; else raises `Refusal`."""
@@ -176,7 +232,7 @@ class Seats:
 
     def crowded(self, tenant: str) -> Refusal | None:
         """Give the refusal `busy` where an acquire of this tenant would be refused for the load."""
-        return self._batchers[self._store.partition_of(tenant)].crowded()
+        return self._batcher_of(tenant).crowded()
 
     def waited_s(self) -> float:
         """Tell how long the oldest operation that waits for the store has waited."""
@@ -191,6 +247,9 @@ class Seats:
     def partition_of(self, tenant: str) -> int:
         """Tell which partition a tenant lives in."""
         return self._store.partition_of(tenant)
+
+    def _batcher_of(self, tenant: str) -> Batcher:
+        return self._batchers[self._store.partition_of(tenant)]
 
     async def put_policy(self, policy: Policy) -> bool:
         """Put a policy into force; False where a newer one stands.
@@ -295,7 +354,7 @@ class Seats:
     async def _told(self, verb: str, operation: tuple[Any, ...]) -> Answer:
         """Submit, and where the store lacks an epoch or a policy, bring it and submit once more."""
         tenant = operation[0]
-        batcher = self._batchers[self._store.partition_of(tenant)]
+        batcher = self._batcher_of(tenant)
         answer = await self._opened(batcher, verb, operation)
         if answer[0] == "unknown_tenant" and await self._bring(tenant):
             answer = await self._opened(batcher, verb, operation)

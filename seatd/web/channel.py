@@ -18,6 +18,7 @@ from seatd.seats.model import Caller, Lease
 from seatd.seats.service import Seats
 from seatd.telemetry import count_answer, log
 from seatd.web import frames
+from seatd.web.calls import INTERNAL, Calls
 from seatd.web.channels import Channels
 from seatd.web.client import (
     KEY_USED,
@@ -32,7 +33,6 @@ from seatd.web.client import (
 from seatd.web.frames import AcquireFrame, LeaveFrame, MalformedFrameError, ReleaseFrame, RenewFrame
 from seatd.web.listener import add_routes
 from seatd.web.problems import problem
-from seatd.web.renewals import INTERNAL, Renewals
 from seatd.web.stream import Stream
 from seatd.web.websocket import accepted, handshake
 
@@ -58,7 +58,7 @@ class Channel(Stream):
         self._app = app
         self._seats: Seats = app[SEATS]
         self._channels = app[CHANNELS]
-        self._renewals = Renewals(self._seats, app[KEYS], caller)
+        self._calls = Calls(self._seats, app[KEYS], caller)
         self._under_way = 0
         self._waiting: dict[int | str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -88,7 +88,7 @@ class Channel(Stream):
         if isinstance(frame, RenewFrame):
             self._renew(frame)
         elif isinstance(frame, ReleaseFrame):
-            self._begin(self._release(frame))
+            self._release(frame)
         elif isinstance(frame, LeaveFrame):
             self._leave(frame)
         else:
@@ -147,7 +147,7 @@ class Channel(Stream):
             self._renew_many(frame.id, frame.leases, began_s)
         elif frame.lease is not None and frame.receipt is not None:
             self._count(1)
-            self._renewals.begin(
+            self._calls.renew(
                 frame.lease, frame.receipt, partial(self._renewed, frame.id, frame.lease, began_s)
             )
 
@@ -179,7 +179,7 @@ class Channel(Stream):
                     self._check_key(item.get("error", {}).get("code", ""))
 
         for at, (lease, receipt) in enumerate(leases):
-            self._renewals.begin(lease, receipt, partial(done, at))
+            self._calls.renew(lease, receipt, partial(done, at))
 
     def _item(self, lease: str, renewed: Lease | Refusal, began_s: float) -> dict[str, Any]:
         """Lay out what became of one lease of a list."""
@@ -201,20 +201,35 @@ class Channel(Stream):
     def _acquire(self, frame: AcquireFrame) -> None:
         began_s = time.perf_counter()
         if not frame.wait_ms:
-            if busy := self._seats.crowded(self.caller.tenant):
-                self._refuse("acquire", frame.id, busy, began_s)
-                return
-            self._count(1)
-            self._begin(self._acquired(frame, began_s)).add_done_callback(self._one_less)
+            self._acquire_now(frame, began_s)
         elif frame.id in self._waiting:
             self._refuse("acquire", frame.id, invalid("id", "another acquire waits under it"), began_s)
         elif len(self._waiting) >= WAITING_MAX:
             refusal = Refusal("busy", "Too many wait in line on this channel.", retry_after_ms=1_000)
             self._refuse("acquire", frame.id, refusal, began_s)
         else:
-            task = self._begin(self._acquired(frame, began_s))
+            task = self._begin(self._awaited(frame, began_s))
             self._waiting[frame.id] = task
             task.add_done_callback(lambda _: self._waiting.pop(frame.id, None))
+
+    def _acquire_now(self, frame: AcquireFrame, began_s: float) -> None:
+        if busy := self._seats.crowded(self.caller.tenant):
+            self._refuse("acquire", frame.id, busy, began_s)
+            return
+        self._count(1)
+        if frame.proof:
+            self._begin(self._awaited(frame, began_s)).add_done_callback(self._one_less)
+        else:
+            self._calls.acquire(wanted_of(frame), partial(self._acquired, frame.id, began_s))
+
+    def _acquired(self, frame_id: int | str, began_s: float, lease: Lease | Refusal) -> None:
+        self._under_way -= 1
+        if isinstance(lease, Refusal):
+            self._refuse("acquire", frame_id, lease, began_s)
+            return
+        self._used()
+        self._channels.hold(self, lease.lease)
+        self._answer("acquire", frame_id, granted(lease), began_s)
 
     def _leave(self, frame: LeaveFrame) -> None:
         """Let an acquire give up its place; one that was answered already stays as it was answered."""
@@ -226,7 +241,7 @@ class Channel(Stream):
     def _one_less(self, _: object) -> None:
         self._under_way -= 1
 
-    async def _acquired(self, frame: AcquireFrame, began_s: float) -> None:
+    async def _awaited(self, frame: AcquireFrame, began_s: float) -> None:
         seats, caller, wanted, gone = self._seats, self.caller, wanted_of(frame), self._transport.is_closing
         op = "wait" if wanted.wait_ms else "acquire"
         try:
@@ -235,32 +250,26 @@ class Channel(Stream):
             self._refuse(op, frame.id, refusal, began_s)
             return
         except Exception:  # noqa: BLE001 - whatever it was, the caller gets an answer and we the trace
-            self._failed(op, frame.id, began_s)
+            log.exception("frame failed", op=op)
+            self._refuse(op, frame.id, Refusal("internal", INTERNAL), began_s)
             return
         self._used()
         self._channels.hold(self, lease.lease)
         proof = self._app[KEYS].prove(lease) if frame.proof else None
         self._answer(op, frame.id, granted(lease, proof), began_s)
 
-    async def _release(self, frame: ReleaseFrame) -> None:
-        began_s = time.perf_counter()
-        seats, caller = self._seats, self.caller
+    def _release(self, frame: ReleaseFrame) -> None:
         self._count(1)
-        try:
-            await with_newest_keys(self._app[KEYS], lambda: seats.release(caller, frame.lease, frame.receipt))
-        except Refusal as refusal:
-            self._refuse("release", frame.id, refusal, began_s)
-        except Exception:  # noqa: BLE001 - see above
-            self._failed("release", frame.id, began_s)
-        else:
-            self._channels.let_go(self, frame.lease)
-            self._answer("release", frame.id, {}, began_s)
-        finally:
-            self._under_way -= 1
+        done = partial(self._released, frame.id, frame.lease, time.perf_counter())
+        self._calls.release(frame.lease, frame.receipt, done)
 
-    def _failed(self, op: str, frame_id: int | str, began_s: float) -> None:
-        log.exception("frame failed", op=op)
-        self._refuse(op, frame_id, Refusal("internal", INTERNAL), began_s)
+    def _released(self, frame_id: int | str, lease: str, began_s: float, released: bool | Refusal) -> None:
+        self._under_way -= 1
+        if isinstance(released, Refusal):
+            self._refuse("release", frame_id, released, began_s)
+        else:
+            self._channels.let_go(self, lease)
+            self._answer("release", frame_id, {}, began_s)
 
     def _used(self) -> None:
         self._app[KEY_USED](self.caller.key_hash)

@@ -126,7 +126,7 @@ def granted(lease: Lease, proof: str | None = None) -> dict[str, Any]:
     return body if proof is None else body | {"proof": proof}
 
 
-_NOT_OURS: Final = frozenset({"receipt_invalid", "invalid_request"})
+NOT_OURS: Final = frozenset({"receipt_invalid", "invalid_request"})
 """What the seat plane says of a receipt, or of a place in line, that it cannot check."""
 
 
@@ -136,7 +136,7 @@ async def with_newest_keys(keys: Keys, call: Callable[[], Awaitable[T]]) -> T:
     try:
         return await call()
     except Refusal as refusal:
-        if refusal.code not in _NOT_OURS or not await keys.newer(known):
+        if refusal.code not in NOT_OURS or not await keys.newer(known):
             raise
     return await call()
 
@@ -166,6 +166,11 @@ def wanted_of(body: AcquireBody) -> Acquire:
     )
 
 
+def receipt_missing() -> Refusal:
+    """Make the refusal of a release that comes without its receipt."""
+    return invalid("Seat-Receipt", "the header is missing")
+
+
 def _gone(request: web.Request) -> bool:
     return request.transport is None or request.transport.is_closing()
 
@@ -184,7 +189,7 @@ async def acquired(
 async def released(app: web.Application, caller: Caller, lease: str, receipt: str | None) -> tuple[int, None]:
     """Give a seat back; returns the status of the answer, which has no body."""
     if receipt is None:
-        raise invalid("Seat-Receipt", "the header is missing")
+        raise receipt_missing()
     await with_newest_keys(app[KEYS], lambda: app[SEATS].release(caller, lease, receipt))
     return 204, None
 

@@ -6,7 +6,6 @@ request before ended is known beyond doubt.  One request at a time; what comes m
 
 import asyncio
 import time
-from collections.abc import Coroutine
 from functools import partial
 from typing import Any, Final
 
@@ -16,10 +15,22 @@ from seatd.model import Refusal
 from seatd.seats.model import Caller, Lease
 from seatd.telemetry import count_answer, log
 from seatd.web import express
-from seatd.web.client import ACQUIRE, KEY_USED, KEYS, RENEW, SEATS, acquired, released, renewed_body
+from seatd.web.calls import INTERNAL, Calls
+from seatd.web.client import (
+    ACQUIRE,
+    KEY_USED,
+    KEYS,
+    RENEW,
+    SEATS,
+    AcquireBody,
+    acquired,
+    granted,
+    receipt_missing,
+    renewed_body,
+    wanted_of,
+)
 from seatd.web.codec import encode
 from seatd.web.listener import Connection
-from seatd.web.renewals import INTERNAL, Renewals
 
 HELD_MAX: Final = 64 * 1024
 FINISH_S: Final = 2.0
@@ -30,13 +41,13 @@ BUSY_PAUSE_S: Final = 0.05
 class ClientConnection(Connection):
     """A connection of the public listener."""
 
-    __slots__ = ("_app", "_busy", "_held", "_left", "_reader", "_renewals", "_rest", "_work")
+    __slots__ = ("_app", "_busy", "_calls", "_held", "_left", "_reader", "_rest", "_work")
 
     def __init__(self, app: web.Application, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._app = app
         self._reader = express.Reader()
-        self._renewals: Renewals | None = None
+        self._calls: Calls | None = None
         self._busy = False
         self._held: list[bytes] = []
         self._left = False
@@ -93,10 +104,18 @@ class ClientConnection(Connection):
             self._refuse(request.op, head, began_s, head.refusal or Refusal("unauthorized"))
         elif request.op == "renew":
             self._renew(request, head.caller, began_s)
-        elif request.op == "acquire" and (busy := self._app[SEATS].crowded(head.caller.tenant)):
+        elif request.op == "release":
+            self._release(request, head.caller, began_s)
+        elif busy := self._app[SEATS].crowded(head.caller.tenant):
             self._refuse("acquire", head, began_s, busy)  # before it has cost anything
         else:
-            self._work = asyncio.get_running_loop().create_task(self._worked(request, head.caller, began_s))
+            self._acquire(request, head.caller, began_s)
+
+    def _calls_of(self, caller: Caller) -> Calls:
+        calls = self._calls
+        if calls is None or calls.caller is not caller:
+            calls = self._calls = Calls(self._app[SEATS], self._app[KEYS], caller)
+        return calls
 
     def _renew(self, request: express.Request, caller: Caller, began_s: float) -> None:
         head = request.head
@@ -105,30 +124,56 @@ class ClientConnection(Connection):
         except Refusal as refusal:
             self._refuse("renew", head, began_s, refusal)
             return
-        renewals = self._renewals
-        if renewals is None or renewals.caller is not caller:
-            renewals = self._renewals = Renewals(self._app[SEATS], self._app[KEYS], caller)
-        renewals.begin(request.lease, body.receipt, partial(self._renewed, head, began_s))
+        self._calls_of(caller).renew(request.lease, body.receipt, partial(self._renewed, head, began_s))
 
     def _renewed(self, head: express.Head, began_s: float, renewed: Lease | Refusal) -> None:
         if isinstance(renewed, Refusal):
             self._refuse("renew", head, began_s, renewed)
             return
-        if head.caller is not None:
-            self._app[KEY_USED](head.caller.key_hash)
+        self._used(head)
         self._answer("renew", 200, renewed_body(renewed), head, began_s)
 
-    async def _worked(self, request: express.Request, caller: Caller, began_s: float) -> None:
-        head, op = request.head, request.op
-        work: Coroutine[Any, Any, tuple[int, Any]]
+    def _release(self, request: express.Request, caller: Caller, began_s: float) -> None:
+        head = request.head
+        if head.receipt is None:
+            self._refuse("release", head, began_s, receipt_missing())
+            return
+        done = partial(self._released, head, began_s)
+        self._calls_of(caller).release(request.lease, head.receipt, done)
+
+    def _released(self, head: express.Head, began_s: float, released: bool | Refusal) -> None:
+        if isinstance(released, Refusal):
+            self._refuse("release", head, began_s, released)
+        else:
+            self._answer("release", 204, None, head, began_s)
+
+    def _acquire(self, request: express.Request, caller: Caller, began_s: float) -> None:
+        head = request.head
         try:
-            if op == "release":
-                work = released(self._app, caller, request.lease, head.receipt)
-            else:
-                body = ACQUIRE.decode(request.body, msgpack=head.content_type == b"application/msgpack")
-                op = "wait" if body.wait_ms else op
-                work = acquired(self._app, caller, body, self._gone)
-            status, said = await work
+            body = ACQUIRE.decode(request.body, msgpack=head.content_type == b"application/msgpack")
+        except Refusal as refusal:
+            self._refuse("acquire", head, began_s, refusal)
+            return
+        if body.wait_ms or body.proof:
+            self._work = self._loop.create_task(self._worked(body, head, caller, began_s))
+        else:
+            self._calls_of(caller).acquire(wanted_of(body), partial(self._acquired, head, began_s))
+
+    def _acquired(self, head: express.Head, began_s: float, lease: Lease | Refusal) -> None:
+        if isinstance(lease, Refusal):
+            self._refuse("acquire", head, began_s, lease)
+            return
+        self._used(head)
+        self._answer("acquire", 201 if lease.created else 200, granted(lease), head, began_s)
+
+    def _used(self, head: express.Head) -> None:
+        if head.caller is not None:
+            self._app[KEY_USED](head.caller.key_hash)
+
+    async def _worked(self, body: AcquireBody, head: express.Head, caller: Caller, began_s: float) -> None:
+        op = "wait" if body.wait_ms else "acquire"
+        try:
+            status, said = await acquired(self._app, caller, body, self._gone)
         except Refusal as refusal:
             self._refuse(op, head, began_s, refusal)
         except Exception:  # noqa: BLE001 - whatever it was, the caller gets an answer and we the trace

@@ -21,13 +21,14 @@ from seatd.web.problems import headers_of, problem
 HEAD_MAX: Final = 4_096
 REMEMBERED_MAX: Final = 1_024
 HEADS_MAX: Final = 4
-"""Heads that a connection remembers: those of acquires and renewals, as long as their bodies are now."""
+"""Heads that a connection remembers: those of acquires, renewals and releases, as long as their bodies are now."""
 HEADERS_MAX: Final = 32
 NAMES_MAX: Final = 512
 BUSY_MAX: Final = 4_096
 
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
 _TARGET: Final = re.compile(rb"(POST|DELETE) /v1/leases(?:/([A-Za-z0-9._~\-]{1,128})(/renew)?)? HTTP/1\.1\Z")
+_RECEIPT: Final = re.compile(rb"\r\nSeat-Receipt: ([A-Za-z0-9_\-]*)(?=\r\n)", re.IGNORECASE)
 _PRINTED: Final = re.compile(rb"[\x20-\x7e\t\r\n]*\Z")
 _READ: Final = frozenset(
     {b"host", b"authorization", b"accept", b"content-type", b"content-length", b"seat-receipt"}
@@ -79,7 +80,7 @@ class Reader:
         if end < 0:
             return None
         raw = data[line_end : end + 2]
-        head = self._heads.get(raw) or self._read_head(raw)
+        head = self._head(raw)
         if head is None:
             return None
         total = end + 4 + head.length
@@ -87,6 +88,20 @@ class Reader:
         if len(data) != total or head.length > BODY_MAX or b"\n" in line or b"\r" in line:
             return Extent(total, None)
         return Extent(total, _request_of(line, head, data[end + 4 :]))
+
+    def _head(self, raw: bytes) -> Head | None:
+        """Read headers; a release's differ from each other in their receipt alone."""
+        known = self._heads.get(raw)
+        if known is not None:
+            return known
+        released = _RECEIPT.search(raw)
+        if released is None:
+            return self._read_head(raw)
+        bare = raw[: released.start()] + raw[released.end() :]
+        head = self._heads.get(bare) or self._read_head(bare)
+        if head is None or head.receipt is not None:
+            return None
+        return Head(*head[:-1], released[1].decode())
 
     def _read_head(self, raw: bytes) -> Head | None:
         head = _head_of(raw)

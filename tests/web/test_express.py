@@ -65,6 +65,7 @@ SEEDS = [
     request(body=b'{"receipt":"r"}'),
     request(path="/v1/leases", body=b'{"user":"a","client":"b"}', Accept="application/msgpack"),
     request("DELETE", "/v1/leases/l1", Seat_Receipt="rrr"),
+    request("DELETE", "/v1/leases/l1", seat_receipt="AQ-_z9", Accept="application/json"),
     request(body=b"x" * 30, Connection="keep-alive", User_Agent="some thing/1.0 (x; y)"),
 ]
 SPICES = [
@@ -113,6 +114,20 @@ def test_a_head_that_comes_again_is_told_from_one_that_only_looks_alike():
     assert other.request.head.msgpack is True
 
 
+def test_releases_share_a_head_but_never_a_receipt():
+    reader = Reader()
+
+    def read(**more):
+        extent = reader.read(request("DELETE", "/v1/leases/l1", **more))
+        assert extent is not None
+        assert extent.request is not None
+        return extent.request.head
+
+    first, second, bare = read(Seat_Receipt="AQ-1"), read(Seat_Receipt="AQ-2"), read()
+    assert (first.receipt, second.receipt, bare.receipt) == ("AQ-1", "AQ-2", None)
+    assert first.caller is second.caller is bare.caller
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -124,6 +139,9 @@ def test_a_head_that_comes_again_is_told_from_one_that_only_looks_alike():
         request(body=b"{}").replace(b"Content-Length: 2", b"Content-Length: 2\r\nContent-Length: 2"),
         request(body=b"{}").replace(b"Content-Length: 2", b"Content-Length: +2"),
         request(body=b"{}").replace(b"Host: x", b"Host: x\r\n folded"),
+        request("DELETE", "/v1/leases/l1", Seat_Receipt="AQ", seat_Receipt="AQ"),
+        request("DELETE", "/v1/leases/l1", Seat_Receipt="AQ", seat_receipt="A Q"),
+        request("DELETE", "/v1/leases/l1", Seat_Receipt="AQ\r\n Q"),
         request(body=b"{}").replace(b"Host: x", b"Host : x"),
         request(body=b"{}").replace(b"Host: x\r\n", b""),
         request(body=b"{}").replace(b"Host: x", b"Host: x\ny: z"),
