@@ -9,6 +9,8 @@ import hashlib
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
+import redis
+
 from seatd.model import KeyGrant, Policy, Refusal, Scope, Tariff
 from seatd.seats.batch import Batcher, Told
 from seatd.seats.layout import Operation
@@ -117,9 +119,11 @@ class Plane:
         self.batcher.note("")
         return operations
 
-    def stream_key(self) -> str:
-        """Name the usage stream's key."""
-        return str(self.store.partition_keys(0)[1])
+    def drop_events(self, client: redis.Redis) -> None:
+        """Drop the events that wait, as if they had been recorded."""
+        meta, stream, _ = self.store.partition_keys(0)
+        client.xtrim(stream, maxlen=0)
+        client.hset(meta, "recorded", client.hget(meta, "added"))
 
 
 @asynccontextmanager

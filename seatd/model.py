@@ -5,7 +5,7 @@ import each other; what crosses from one to another crosses as one of these.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, Literal, NamedTuple
@@ -133,6 +133,14 @@ class UsageEvent(NamedTuple):
     reason: str = ""
     labels: Mapping[str, str] = {}
     numbers: tuple[int, int, int, int, int] = (0, 0, 0, 0, 0)
+
+
+class UsageEvents(list[UsageEvent]):
+    """Events of one partition in the order of their stream; `more`: there may be more of them."""
+
+    def __init__(self, events: Iterable[UsageEvent] = (), *, more: bool = False) -> None:
+        super().__init__(events)
+        self.more = more
 
 
 CODES: Final[Mapping[str, tuple[int, str]]] = {

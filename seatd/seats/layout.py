@@ -7,19 +7,28 @@ from typing import Any, Final
 
 import msgspec
 
-from seatd.model import Policy, UsageEvent
+from seatd.model import EventKind, Policy, UsageEvent
 
 Operation = tuple[Any, ...]
 """One operation of a script; its first item is the tenant's id (the store turns it into a number)."""
 
-_unpack: Final = msgspec.msgpack.Decoder().decode
+ENTRY_MAX: Final = 32
+"""Events that share an entry of the stream, at the most (`prelude.lua`)."""
+_unpack: Final = msgspec.msgpack.Decoder(list[list[Any]]).decode
 
 
-def usage_event(partition: int, entry: Any) -> UsageEvent:
-    """Read an entry of a usage stream."""
-    stream_id, (_, epoch, _, seq, _, packed) = entry
-    kind, tenant, at_ms, *rest = _unpack(packed)
-    told = (partition, int(epoch), int(seq), stream_id.decode(), kind, tenant, at_ms)
+def usage_events(partition: int, entry: Any) -> list[UsageEvent]:
+    """Read an entry of a usage stream: the events that share it."""
+    stream_id, (_, epoch, _, last_seq, _, _, _, packed) = entry
+    events = _unpack(packed)
+    first_seq, epoch, name = int(last_seq) - len(events) + 1, int(epoch), stream_id.decode()
+    return [_usage_event((partition, epoch, seq, name), *each) for seq, each in enumerate(events, first_seq)]
+
+
+def _usage_event(
+    place: tuple[int, int, int, str], kind: EventKind, tenant: str, at_ms: int, *rest: Any
+) -> UsageEvent:
+    told = (*place, kind, tenant, at_ms)
     if kind == "started":
         lease, user, tariff, labels = rest
         return UsageEvent(*told, lease, user, tariff, labels=labels or {})
@@ -32,7 +41,7 @@ def usage_event(partition: int, entry: Any) -> UsageEvent:
     if kind == "adopted":
         lease, user, tariff = rest
         return UsageEvent(*told, lease, user, tariff)
-    return UsageEvent(*told, numbers=tuple(rest))
+    return UsageEvent(*told, numbers=rest)
 
 
 def policy_operation(policy: Policy) -> Operation:

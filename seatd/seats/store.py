@@ -23,9 +23,9 @@ from redis.backoff import NoBackoff
 from redis.exceptions import MasterDownError, NoScriptError, ReadOnlyError, RedisError, ResponseError
 
 from seatd.config import SENTINEL_SCHEME, parse_sentinel_url
-from seatd.model import UsageEvent
+from seatd.model import UsageEvent, UsageEvents
 from seatd.seats import resp
-from seatd.seats.layout import Operation, usage_event
+from seatd.seats.layout import ENTRY_MAX, Operation, usage_events
 from seatd.seats.primary import Watchers
 
 TENANT_KEYS: Final = ("t", "b", "s", "v", "l", "x", "f", "m", "c", "d", "w", "a")
@@ -368,23 +368,39 @@ class Store:
         seconds, micros = await self._one(["TIME"])
         return int(seconds) * 1000 + int(micros) // 1000 + self.options.clock_offset_ms
 
-    async def events(self, partition: int, after: str, most: int) -> list[UsageEvent]:
-        """Read up to `most` usage events after the stream id `after` (`0-0`: from the beginning)."""
-        reply = await self._one(
-            ["XRANGE", self.partition_keys(partition)[1], f"({after}", "+", "COUNT", most]
-        )
-        return [usage_event(partition, entry) for entry in reply]
+    async def events(self, partition: int, after: str, most: int) -> UsageEvents:
+        """Read usage events after the stream id `after` (`0-0`: from the beginning), whole entries.
+
+        These are up to `most`, where that is as many as an entry holds.
+        """
+        key = self.partition_keys(partition)[1]
+        events = UsageEvents(more=True)
+        while events.more:
+            count = max((most - len(events)) // ENTRY_MAX, 1)
+            page = await self._one(["XRANGE", key, f"({after}", "+", "COUNT", count])
+            events += [event for entry in page for event in usage_events(partition, entry)]
+            events.more = len(page) == count
+            if most - len(events) < ENTRY_MAX:
+                break
+            if page:
+                after = page[-1][0].decode()
+        return events
 
     async def trim(self, partition: int, upto: UsageEvent) -> None:
-        """Drop the events up to and including `upto`, which are committed elsewhere, unless the store was lost since."""
+        """Drop the events up to and including `upto`, which are committed elsewhere, unless the store was lost since.
+
+        `upto` is the last event of its entry.
+        """
         milliseconds, _, sequence = upto.stream_id.partition("-")
         first_kept = f"{milliseconds}-{int(sequence) + 1}"
-        key = self.partition_keys(partition)[1]
-        await self._one(["EVAL", TRIM, 1, key, upto.stream_id, first_kept, upto.epoch, upto.seq])
+        meta, stream, _ = self.partition_keys(partition)
+        await self._one(["EVAL", TRIM, 2, stream, meta, upto.stream_id, first_kept, upto.epoch, upto.seq])
 
     async def backlog(self, partition: int) -> int:
         """Count the events that wait in the stream."""
-        return int(await self._one(["XLEN", self.partition_keys(partition)[1]]))
+        meta = self.partition_keys(partition)[0]
+        added, recorded = await self._one(["HMGET", meta, "added", "recorded"])
+        return int(added or 0) - int(recorded or 0)
 
     async def keep(self, name: str, value: bytes) -> None:
         """Keep a small sealed value beside the seats, so that a start needs no SQL."""

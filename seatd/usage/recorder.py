@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from seatd.database import freezing
 from seatd.database.engine import reading, writing
-from seatd.model import Refusal, UsageEvent
+from seatd.model import Refusal, UsageEvent, UsageEvents
 from seatd.telemetry import RECORDED, RECORDER_ERRORS, SEQ_GAPS, STREAM_BACKLOG, log
 from seatd.usage import cursors
 from seatd.usage.sequence import STREAM_START, Cursor, Progress, advance
@@ -29,11 +29,11 @@ BATCH: Final = 2_000
 class Stream(Protocol):
     """What the recorder needs of the seat store; used from one task at a time."""
 
-    async def events(self, partition: int, after: str, most: int) -> list[UsageEvent]:
-        """Read up to `most` events after the stream id `after`, in order."""
+    async def events(self, partition: int, after: str, most: int) -> UsageEvents:
+        """Read about `most` events after the stream id `after`, in order, and tell whether there may be more."""
 
     async def trim(self, partition: int, upto: UsageEvent) -> None:
-        """Drop the events up to and including `upto`; none where another stream stands there now."""
+        """Drop the events up to and including `upto`, the last that was read; none where another stream stands there now."""
 
     async def backlog(self, partition: int) -> int:
         """Count the events that wait."""
@@ -78,19 +78,19 @@ class Recorder:
 
         Raises `Refusal` where SQL is away, and what the stream raises.
         """
-        return await self._record(partition) or 0
+        return len(await self._record(partition) or ())
 
-    async def _record(self, partition: int) -> int | None:
-        """Record one batch; None where another recorder was first."""
+    async def _record(self, partition: int) -> UsageEvents | None:
+        """Record one batch, and give it; None where another recorder was first."""
         events = await self._stream.events(partition, STREAM_START, self._batch)
         if not events:
-            return 0
+            return events
         progress = await self._commit(partition, events)
         if progress is None:
             return None
         _tell(partition, progress)
         await self._stream.trim(partition, events[-1])
-        return len(events)
+        return events
 
     async def caught_up(self, within_ms: int) -> bool:
         """Wait until everything that stands in the streams now is recorded; False where time ran out.
@@ -146,11 +146,11 @@ class Recorder:
     async def _round(self) -> bool:
         """Record a batch of each partition; True where more is waiting and nothing failed."""
         self._begun += 1
-        counts: list[int | None] = []
+        lots: list[UsageEvents | None] = []
         failed: Exception | None = None
         for partition in self._partitions:
             try:
-                counts.append(await self._record(partition))
+                lots.append(await self._record(partition))
             except Exception as error:  # noqa: BLE001 - whatever it was, the next round may do better
                 failed = error
                 if isinstance(error, self._away):
@@ -161,9 +161,9 @@ class Recorder:
             self._stumbled(failed)
             return False
         self._recovered()
-        if all(count is not None and count < self._batch for count in counts):
+        if all(lot is not None and not lot.more for lot in lots):
             self._whole = self._begun
-        return self._batch in counts
+        return any(lot is not None and lot.more for lot in lots)
 
     async def _count(self) -> Exception | None:
         try:

@@ -19,13 +19,13 @@ async def _run_then_write(self, partition, calls, *, run=Store.run):
     outcomes = await run(self, partition, calls)
     stream = self.partition_keys(partition)[1]
     events = [
-        ["XADD", stream, "*", "p", answers.epoch, "s", answers.first_seq + number, "e", event]
+        ["XADD", stream, "*", "p", answers.epoch, "s", answers.first_seq + number, "a", 0, "e", b"\\xdc\\0\\1" + event]
         for answers in outcomes
         if isinstance(answers, Answers)
         for number, event in enumerate(answers.events)
     ]
     if events:
-        await self._send(events)
+        await self._send([resp.command(*each) for each in events])
     return outcomes
 
 
@@ -41,8 +41,7 @@ def _change(path: Path, old: str, new: str) -> None:
 
 def event_by_a_second_call(package: Path) -> None:
     """The script changes the lease, and seatd writes the usage event when it has the answer."""
-    adds = "  redis.call('XADD', STREAM, '*', 'p', EPOCH, 's', seq, 'e', packed)\n"
-    _change(package / "seats" / "lua" / "prelude.lua", adds, "")
+    _change(package / "seats" / "lua" / "prelude.lua", "  write_events()\n", "")
     store = package / "seats" / "store.py"
     store.write_text(store.read_text() + _WRITTEN_LATER)
 

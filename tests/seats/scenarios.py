@@ -7,6 +7,16 @@ from tests.seats.machine import SeatMachine
 
 Scenario = Callable[[SeatMachine], None]
 
+
+def renew_late(m: SeatMachine) -> None:
+    """A lease that ran out, and that nobody has swept, is renewed: the minute's sample is to count it."""
+    m.acquire_simply("acme", "bob", "pc1", "", 0)
+    m.wait(11_000)
+    m.renew_the_newest("acme", "bob")
+    m.wait(70_000)
+    m.sweep(256)
+
+
 SCENARIOS: Final[tuple[Scenario, ...]] = (
     lambda m: m.come_back_to_the_line("acme", "bob", "newest", others=True, anew=False),
     lambda m: m.come_back_to_the_line("acme", "bob", "run out", others=True, anew=False),
@@ -18,6 +28,7 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
     lambda m: m.revoke_who_comes_back("acme", "bob", "word", 30_000, 1),
     lambda m: m.revoke_who_comes_back("acme", "bob", "force", 700, 699),
     lambda m: m.revoke_who_comes_back("acme", "bob", "released", 700, 700),
+    renew_late,
 )
 
 

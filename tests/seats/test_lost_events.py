@@ -1,9 +1,13 @@
 """Events and a loss of the store: what was acknowledged is added again, and what is not committed is not dropped."""
 
+import asyncio
+
 import pytest
 
 from seatd.seats.batch import QUEUE_MAX
-from tests.seats.plane import plane, policy
+from seatd.seats.layout import ENTRY_MAX
+from seatd.seats.store import StoreAwayError
+from tests.seats.plane import KEY, plane, policy
 from tests.valkey import ValkeyServer
 
 
@@ -28,6 +32,41 @@ async def test_more_lost_events_than_the_queue_holds_are_added_once(valkey: Valk
         assert await made.store.backlog(0) == before + lost
 
 
+async def test_events_of_a_call_share_entries_and_are_read_and_counted_one_by_one(
+    valkey: ValkeyServer,
+) -> None:
+    async with plane(valkey, policy(cap=100)) as made:
+        users = [f"u{number:02}" for number in range(ENTRY_MAX + 1)]
+        leases = await asyncio.gather(*(made.acquire(user) for user in users))
+        with valkey.client() as client:
+            entries = client.xlen(made.store.partition_keys(0)[1])
+        assert entries < len(users)
+        found = await made.store.events(0, "0-0", 10_000)
+        assert sorted(event.user for event in found) == users
+        assert [event.seq for event in found] == list(range(1, len(users) + 1))
+        assert not found.more
+        assert await made.store.backlog(0) == len(users)
+        first = await made.store.events(0, "0-0", 1)
+        assert (first, first.more) == (found[: len(first)], True)
+        await made.store.trim(0, first[-1])
+        assert await made.store.events(0, "0-0", 10_000) == found[len(first) :]
+        assert await made.store.backlog(0) == len(users) - len(first)
+        await made.release(leases[0])
+        assert (await made.store.events(0, "0-0", 10_000))[-1].seq == len(users) + 1
+
+
+async def test_an_operation_that_fails_takes_no_event_of_those_before_it_along(valkey: ValkeyServer) -> None:
+    async with plane(valkey, policy(cap=3)) as made:
+        await made.acquire("ana")
+        good = ("acme", KEY, "bob", "pc1", "", "", 0, False, "lease-of-bob", False, 0, 0, 0)
+        (outcome,) = await made.store.run(0, [("acquire", [good, ("acme", KEY)])])
+        assert isinstance(outcome, StoreAwayError)
+        await made.acquire("cy")
+        events = await made.store.events(0, "0-0", 100)
+        assert [(event.seq, event.user) for event in events] == [(1, "ana"), (2, "bob"), (3, "cy")]
+        assert (await made.seats.fullness("acme")).in_use == 3
+
+
 @pytest.mark.parametrize("length", [1, 12, 60, 128])
 @pytest.mark.parametrize("labels", [{}, {"site": "Köln"}, {f"l{number}": "ß" * 60 for number in range(8)}])
 async def test_what_is_kept_is_what_stands_in_the_stream(
@@ -37,7 +76,7 @@ async def test_what_is_kept_is_what_stands_in_the_stream(
     async with plane(valkey, policy()) as made:
         await made.acquire("u" * length, labels=labels)
         with valkey.client() as client:
-            streamed = [fields[b"e"] for _, fields in client.xrange(made.store.partition_keys(0)[1])]
+            ((_, fields),) = client.xrange(made.store.partition_keys(0)[1])
         made.batcher.unrecorded.epoch += 1
-        assert made.batcher.unrecorded.lost() == streamed
-        assert len(streamed) == 1
+        (kept,) = made.batcher.unrecorded.lost()
+        assert fields[b"e"] == b"\xdc\0\1" + kept

@@ -108,7 +108,10 @@ class World:
         events = []
         for self._last, fields in entries:
             assert int(fields[b"p"]) == int(epoch) == 7
-            events.append((int(fields[b"s"]), _event(msgpack.unpackb(fields[b"e"]))))
+            shared = msgpack.unpackb(fields[b"e"])
+            first = int(fields[b"s"]) - len(shared) + 1
+            events += [(number, _event(each)) for number, each in enumerate(shared, first)]
+            assert int(fields[b"a"]) == int(fields[b"s"])  # in a first epoch
         real, expected = (Counter(map(repr, list_)) for list_ in ([e for _, e in events], self.oracle.events))
         assert real == expected, f"events: only real {real - expected}, only expected {expected - real}"
         assert int(hwm) == self.oracle.now

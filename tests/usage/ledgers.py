@@ -9,8 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from seatd.database.engine import reading
 from seatd.database.schema import denials, ledger_leases, people, recorder_cursors, samples, seq_gaps
-from seatd.model import UsageEvent
+from seatd.model import UsageEvent, UsageEvents
 
+META = "seatd:{{p{:02}}}:meta"
 STREAM = "seatd:{{p{:02}}}:events"
 
 
@@ -74,13 +75,21 @@ def packed(event: UsageEvent) -> bytes:
     return bytes(msgpack.packb(head + rest))
 
 
-def put(client: "redis.Redis", *events: UsageEvent) -> None:
-    """Add events to their partition's stream on a real store."""
-    pipeline = client.pipeline(transaction=False)
+def put(client: "redis.Redis", *events: UsageEvent, entry_id: str = "*") -> None:
+    """Add events to their partition's stream on a real store, up to three that follow each other in an entry."""
+    entries: list[list[UsageEvent]] = []
     for event in events:
-        fields = {"p": event.epoch, "s": event.seq, "e": packed(event)}
-        pipeline.xadd(STREAM.format(event.partition), fields)  # type: ignore[arg-type]  # invariant dict
-    pipeline.execute()
+        last = entries[-1] if entries else []
+        if 0 < len(last) < 3 and last[-1][:3] == (event.partition, event.epoch, event.seq - 1):
+            last.append(event)
+        else:
+            entries.append([event])
+    for entry in entries:
+        partition, epoch, seq = entry[-1][:3]
+        added = client.hincrby(META.format(partition), "added", len(entry))
+        array = bytes([0xDC, 0, len(entry)]) + b"".join(map(packed, entry))
+        fields: dict[Any, Any] = {"p": epoch, "s": seq, "a": added, "e": array}
+        client.xadd(STREAM.format(partition), fields, id=entry_id)
 
 
 class MemoryStream:
@@ -105,8 +114,9 @@ class MemoryStream:
         self.entries = [_with_id(event, number) for number, event in enumerate(self.all, 1)]
         self._last = len(self.all)
 
-    async def events(self, partition: int, after: str, most: int) -> list[UsageEvent]:
-        return [e for e in self.entries if _id(e.stream_id) > _id(after)][:most]
+    async def events(self, partition: int, after: str, most: int) -> UsageEvents:
+        found = [e for e in self.entries if _id(e.stream_id) > _id(after)]
+        return UsageEvents(found[:most], more=len(found) > most)
 
     async def trim(self, partition: int, upto: UsageEvent) -> None:
         if upto in self.entries:

@@ -14,13 +14,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from seatd.accounts import people
 from seatd.database.engine import make_engine, reading, writing
 from seatd.database.schema import ledger_leases, seq_gaps
-from seatd.model import UsageEvent
+from seatd.model import UsageEvent, UsageEvents
 from seatd.seats.store import Store, StoreOptions, connect
 from seatd.telemetry import RECORDED, SEQ_GAPS
 from seatd.usage.recorder import Recorder
 from tests.usage.conftest import NOW_MS
 from tests.usage.day import DAY, Fuse, FusedStream, Killed, MakeRecorder, all_of, ended, started, told
-from tests.usage.ledgers import STREAM, cursor, ledger, packed, put
+from tests.usage.ledgers import STREAM, cursor, ledger, put
 from tests.valkey import ValkeyServer
 
 
@@ -123,7 +123,7 @@ async def test_a_recorder_left_behind_neither_writes_nor_turns_the_cursor_back(
     may_go = asyncio.Event()
 
     class Slow(FusedStream):
-        async def events(self, partition: int, after: str, most: int) -> list[UsageEvent]:
+        async def events(self, partition: int, after: str, most: int) -> UsageEvents:
             found = await self.store.events(partition, after, most)
             await may_go.wait()
             return found
@@ -221,7 +221,7 @@ async def test_a_store_that_came_back_empty_is_read_though_its_ids_begin_anew(
         await all_of(recorder)
         client.flushall()
         stale = ended(1, "l1", epoch=2, reason="expired")
-        client.xadd(STREAM.format(0), {"p": 2, "s": 1, "e": packed(stale)}, id="1-1")
+        put(client, stale, entry_id="1-1")
     assert await all_of(recorder) == 1
     assert await ledger(engine, 0) == told([started(1, "l1"), stale])
 

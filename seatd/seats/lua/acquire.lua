@@ -11,7 +11,7 @@
 --        unauthorized | forbidden | unknown_tenant | stream_full | busy | learning until now order
 
 local RIDS_MAX = 32
-local full = redis.call('XLEN', STREAM) >= STREAM_MAX
+local full = ADDED - RECORDED >= STREAM_MAX
 
 local function deny(st, user, answer)
   denied(st, user, answer[1])
@@ -221,6 +221,4 @@ local function acquire(op)
   return begin(st, op, kind, st.cap, floor, after, addons, rec and expires or 0)
 end
 
-local replies = {}
-for i, op in ipairs(OPS) do replies[i] = acquire(op) end
-return done(replies)
+return run(acquire)

@@ -91,6 +91,4 @@ local function inspect(op)
   return addon(st, op)
 end
 
-local replies = {}
-for i, op in ipairs(OPS) do replies[i] = inspect(op) end
-return done(replies)
+return run(inspect)

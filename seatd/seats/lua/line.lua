@@ -28,6 +28,4 @@ local function look(op)
   return {'line', waiting, offer(st, st.cap - in_use(st)), lost}
 end
 
-local replies = {}
-for i, op in ipairs(OPS) do replies[i] = look(op) end
-return done(replies)
+return run(look)

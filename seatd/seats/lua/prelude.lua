@@ -21,11 +21,12 @@ local Q, OFFSET, STREAM_MAX, DELTA, W, EXPECTED, EXPECTED_IN = unpack(cmsgpack.u
 local OPS = cmsgpack.unpack(ARGV[2])
 local META, STREAM, DUE, TENANTS = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local MINUTE = 60000
+local ENTRY_MAX = 32  -- events that share an entry of the stream, at the most
 local SWEEP_MAX = 256  -- leases that one operation may end on its way to a free seat
 local FREED_MAX = 8  -- instants at which a full tenant's seats fell free of late, for the pace of its line
 local DENIED_MAX = 10000  -- different denials kept apart a tenant and minute
 
-local opened = redis.call('HMGET', META, 'epoch', 'hwm', 'id', 't0')
+local opened = redis.call('HMGET', META, 'epoch', 'hwm', 'id', 't0', 'seq', 'added', 'recorded')
 local EPOCH, T0 = opened[1], tonumber(opened[4])
 if not EPOCH or opened[3] ~= identity() then return cmsgpack.pack({'unopened'}) end
 local time = redis.call('TIME')
@@ -34,13 +35,16 @@ if EXPECTED > 0 and EXPECTED_IN == tonumber(EPOCH) and NOW - EXPECTED > Q then r
 local HWM = math.max(tonumber(opened[2] or 0), NOW)
 NOW = HWM
 
+-- The number of this epoch's latest event; how many events were ever added, and how many of them are committed elsewhere.
+local SEQ, ADDED, RECORDED = tonumber(opened[5] or 0), tonumber(opened[6] or 0), tonumber(opened[7] or 0)
+
 local function int(n) return string.format('%.0f', n) end
 
 -- A lease as it is stored: positions of the packed array.
 local LEASE, CLIENT, START, KIND, CAP, GRANTED, FLOOR, TERM, ENDED, RIDS = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 
 local tenants = {}  -- state by number, loaded on first use in this call
-local events, first_seq = {}, 0  -- what this call added to the stream
+local events = {}  -- what this call adds to the stream, packed
 
 local function tenant_at(i)
   local st = tenants[i]
@@ -92,14 +96,19 @@ local function key_refused(st, hash)
   return {known}
 end
 
-local function emit_packed(packed)
-  local seq = redis.call('HINCRBY', META, 'seq', 1)
-  redis.call('XADD', STREAM, '*', 'p', EPOCH, 's', seq, 'e', packed)
-  events[#events + 1] = packed
-  if first_seq == 0 then first_seq = seq end
-end
+local function emit_packed(packed) events[#events + 1] = packed end
 
 local function emit(event) emit_packed(cmsgpack.pack(event)) end
+
+-- The events of a call share entries: an entry costs more than all that stands in it.  Each says the number of its last
+-- event, and how many there have been with it.
+local function write_events()
+  for from = 1, #events, ENTRY_MAX do
+    local upto = math.min(from + ENTRY_MAX - 1, #events)
+    local array = string.char(0xdc, 0, upto - from + 1) .. table.concat(events, '', from, upto)
+    redis.call('XADD', STREAM, '*', 'p', EPOCH, 's', int(SEQ + upto), 'a', int(ADDED + upto), 'e', array)
+  end
+end
 
 -- What is published bears the name of the partition's meta key; who does not hear it misses nothing that it will not
 -- be told at the next renewal.
@@ -282,7 +291,7 @@ local function sweep(st, seats, most)
   return #over
 end
 
--- The end of every script: what the call changed is written once a tenant.
+-- The end of every script: what the call changed is written once a tenant, what it added once.
 local function done(replies)
   for _, st in pairs(tenants) do
     local m = st.minute
@@ -292,6 +301,19 @@ local function done(replies)
     end
     if st.due < math.huge then redis.call('ZADD', DUE, 'LT', st.due, st.name) end
   end
-  redis.call('HSET', META, 'hwm', int(HWM))
-  return cmsgpack.pack({NOW, replies, first_seq, events, tonumber(EPOCH)})
+  write_events()
+  redis.call('HSET', META, 'hwm', int(HWM), 'seq', int(SEQ + #events), 'added', int(ADDED + #events))
+  return cmsgpack.pack({NOW, replies, #events > 0 and SEQ + 1 or 0, events, tonumber(EPOCH)})
+end
+
+-- Answers each operation in turn.  One that fails takes no event of those before it along, for their leases have changed.
+local function run(each, finish)
+  local replies = {}
+  local whole, failure = pcall(function()
+    for i, op in ipairs(OPS) do replies[i] = each(op, i) end
+  end)
+  if finish then finish() end
+  local packed = done(replies)
+  if not whole then error(failure, 0) end
+  return packed
 end

@@ -91,6 +91,4 @@ local function project(op)
   return {'projected', 1}
 end
 
-local replies = {}
-for i, op in ipairs(OPS) do replies[i] = project(op) end
-return done(replies)
+return run(project)

@@ -2,9 +2,9 @@
 -- KEYS, ARGV: prelude.lua.  Operation: {no tenant, packed event}
 -- Returns {"added"}
 
-local replies = {}
-for i, op in ipairs(OPS) do
+local function add(op)
   emit_packed(op[2])
-  replies[i] = {'added'}
+  return {'added'}
 end
-return done(replies)
+
+return run(add)

@@ -63,6 +63,4 @@ local function release(op)
   return {'released', 1}
 end
 
-local replies = {}
-for i, op in ipairs(OPS) do replies[i] = release(op) end
-return done(replies)
+return run(release)

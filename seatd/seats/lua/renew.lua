@@ -145,13 +145,13 @@ local function extend(st, user, rec, expires)
   list[#list + 1] = user
 end
 
-local function renew(op, place)
+local function renew(op, i)
   local st, lease, user, start = tenant_at(op[1]), op[3], op[4], op[5]
   if unknown(st) then return {'unknown_tenant'} end
   local refused = key_refused(st, op[2])
   if refused then return refused end
   if st.learning then return confirm(st, op) end
-  local rec, expires = standing(st, op[1], place, user)
+  local rec, expires = standing(st, op[1], places[i], user)
   if not rec or rec[LEASE] ~= lease or start < rec[START] then return gone(st, rec, op) end
   if rec[ENDED] ~= '' then return {'lease_gone', rec[ENDED]} end
   local at, reason = cut_at(st, rec)
@@ -175,7 +175,8 @@ local function renew(op, place)
   return renewed(st, rec, expires)
 end
 
-local replies = {}
-for i, op in ipairs(OPS) do replies[i] = renew(op, places[i]) end
-for _, st in pairs(tenants) do write_extended(st) end
-return done(replies)
+local function write_all()
+  for _, st in pairs(tenants) do write_extended(st) end
+end
+
+return run(renew, write_all)

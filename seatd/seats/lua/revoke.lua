@@ -49,6 +49,4 @@ local function revoke(op)
   return {'revoked', rec[LEASE], user, expires + Q}
 end
 
-local replies = {}
-for i, op in ipairs(OPS) do replies[i] = revoke(op) end
-return done(replies)
+return run(revoke)

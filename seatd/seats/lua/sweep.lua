@@ -43,6 +43,4 @@ local function sweep_tenant(op)
   return {'swept', looked, more}
 end
 
-local replies = {}
-for i, op in ipairs(OPS) do replies[i] = sweep_tenant(op) end
-return done(replies)
+return run(sweep_tenant)

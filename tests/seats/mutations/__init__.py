@@ -117,8 +117,15 @@ MUTATIONS = (
         "if cut[1] > rec[TERM] then return cut[2], cut[3] end",
         "if cut[1] > rec[TERM] then return NOW, cut[3] end",
     ),
-    Mutation("seq stands still", "redis.call('HINCRBY', META, 'seq', 1)", "redis.call('HGET', META, 'seq')"),
-    Mutation("seq jumps", "redis.call('HINCRBY', META, 'seq', 1)", "redis.call('HINCRBY', META, 'seq', 2)"),
+    Mutation("seq stands still", "'seq', int(SEQ + #events)", "'seq', int(SEQ)"),
+    Mutation("seq jumps", "'seq', int(SEQ + #events)", "'seq', int(SEQ + 2 * #events)"),
+    Mutation("an entry names its first event", "'s', int(SEQ + upto)", "'s', int(SEQ + from)"),
+    Mutation("an entry counts itself alone", "'a', int(ADDED + upto)", "'a', upto"),
+    Mutation(
+        "events are counted once a call",
+        "'added', int(ADDED + #events)",
+        "'added', int(ADDED + math.min(#events, 1))",
+    ),
     Mutation(
         "the peak is what is in use last", "if m.use > m.peak then m.peak = m.use end", "m.peak = m.use"
     ),
