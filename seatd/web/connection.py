@@ -34,14 +34,26 @@ from seatd.web.listener import Connection
 
 HELD_MAX: Final = 64 * 1024
 FINISH_S: Final = 2.0
-BUSY_PAUSE_S: Final = 0.05
-"""How long a connection is not served after it was told to come later: whoever minds that is away for longer."""
+QUIET_S: Final = (0.05, 0.4)
+"""How long a connection is not served after it was told to come later, at first, and at most where it goes on asking: less
+than anybody is asked to stay away."""
 
 
 class ClientConnection(Connection):
     """A connection of the public listener."""
 
-    __slots__ = ("_app", "_busy", "_calls", "_held", "_left", "_reader", "_rest", "_work")
+    __slots__ = (
+        "_app",
+        "_busy",
+        "_calls",
+        "_held",
+        "_left",
+        "_quiet_s",
+        "_quiet_until_s",
+        "_reader",
+        "_rest",
+        "_work",
+    )
 
     def __init__(self, app: web.Application, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -52,6 +64,8 @@ class ClientConnection(Connection):
         self._held: list[bytes] = []
         self._left = False
         self._rest = 0
+        self._quiet_s = QUIET_S[0]
+        self._quiet_until_s = 0.0
         self._work: asyncio.Task[None] | None = None
 
     # -- what comes -------------------------------------------------------------------------------
@@ -68,8 +82,21 @@ class ClientConnection(Connection):
             self._rest -= len(data)
             self._left = self._rest < 0
             super().data_received(data)
-        else:
+        elif not self._quiet(data):
             self._begin(data)
+
+    def _quiet(self, data: bytes) -> bool:
+        """Keep what comes too soon from one that was told to come later; tell whether it does."""
+        until_s = self._quiet_until_s
+        if not until_s:
+            return False
+        self._quiet_until_s = 0.0
+        if until_s <= self._loop.time():
+            return False
+        self._busy = True
+        self._hold(data)
+        self._loop.call_at(until_s, self._go_on)
+        return True
 
     def _begin(self, data: bytes) -> None:
         extent = self._reader.read(data)
@@ -197,7 +224,7 @@ class ClientConnection(Connection):
         count_answer(op, refusal.code, began_s)
 
     def _write(self, raw: bytes, *, quiet: bool = False) -> None:
-        """Write an answer, and go on with what came meanwhile; `quiet`: after a pause."""
+        """Write an answer, and go on with what came meanwhile; `quiet`: not at once, and ever later where that goes on."""
         self._work = None
         transport = self.transport
         if transport is None:
@@ -205,11 +232,14 @@ class ClientConnection(Connection):
             return
         transport.write(raw)
         # The library closes a connection that it has not heard of for so long.
-        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        now_s = self._loop.time()
+        self._next_keepalive_close_time = now_s + self._keepalive_timeout
         if quiet:
-            self._loop.call_later(BUSY_PAUSE_S, self._go_on)
-        else:
-            self._go_on()
+            self._quiet_until_s = now_s + self._quiet_s
+            self._quiet_s = min(self._quiet_s * 2, QUIET_S[1])
+        elif self._quiet_s > QUIET_S[0]:
+            self._quiet_s /= 2
+        self._go_on()
 
     def _go_on(self) -> None:
         self._busy = False

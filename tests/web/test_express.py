@@ -16,6 +16,7 @@ from aiohttp.http_exceptions import BadHttpMessage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from seatd.model import Refusal
 from seatd.web.connection import ClientConnection
 from seatd.web.express import Reader
 from tests.servers import SeatdProcess
@@ -269,6 +270,49 @@ async def test_the_library_may_go_on_after_a_pause_without_keeping_the_connectio
     made.data_received(b"")
     made.data_received(request(body=b"{}"))
     assert [read.op for read in served] == ["renew"]
+    made.connection_lost(None)
+    await asyncio.sleep(0)
+
+
+async def test_who_goes_on_asking_after_busy_is_served_ever_later(monkeypatch):
+    busy = [True]
+    loop = asyncio.get_running_loop()
+    made = ClientConnection(web.Application(), web.Server(Mock()), loop=loop, access_log=None)
+
+    def serve(read):
+        made._busy = True
+        served_s.append(loop.time())
+        if busy[0]:
+            made._refuse("acquire", read.head, 0.0, Refusal("busy", retry_after_ms=500))
+        else:
+            made._answer("renew", 200, {}, read.head, 0.0)
+
+    monkeypatch.setattr(ClientConnection, "_serve", lambda _, read: serve(read))
+    made.connection_made(Mock(asyncio.Transport))
+    await asyncio.sleep(0)
+    served_s: list[float] = []
+    waits, at_once, next_time = [], [], []
+    for busy[0] in (True, True, True, False, False, True, True):
+        served_s.clear()
+        asked_s = loop.time()
+        made.data_received(request(body=b"{}"))
+        at_once.append(bool(served_s))
+        while not served_s:
+            await asyncio.sleep(0.002)
+        waits.append(served_s[0] - asked_s)
+        next_time.append(made._quiet_s)
+    least = (
+        0,
+        0.05,
+        0.1,
+        0.2,
+        0,
+        0,
+        0.1,
+    )  # twice as long each time, and half as long after each other answer
+    assert [wait >= at_least - 0.01 for wait, at_least in zip(waits, least, strict=True)] == [True] * 7
+    assert at_once == [not wait for wait in least]
+    assert next_time == [0.1, 0.2, 0.4, 0.2, 0.1, 0.2, 0.4]
     made.connection_lost(None)
     await asyncio.sleep(0)
 
