@@ -4,7 +4,7 @@ A key's text leaves `add` once and is nowhere kept; its digest is (tokens.py).  
 tenant's policy, so that client routes check it without SQL; the others are looked up here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from sqlalchemy import Select, bindparam, insert, or_, select, update
@@ -99,10 +99,14 @@ async def grant(connection: AsyncConnection, token: str, now_ms: int) -> Grant |
     return Grant(row.id, Scope(row.scope), row.tenant) if row else None
 
 
-async def grants_of(connection: AsyncConnection, tenant: str, now_ms: int) -> dict[str, KeyGrant]:
-    """Give what the living keys of a tenant open, by digest: what its policy holds."""
-    rows = await connection.execute(_alive(now_ms).where(keys.c.tenant == tenant).order_by(keys.c.id))
-    return {row.hash: KeyGrant(row.id, Scope(row.scope), row.expires_ms) for row in rows}
+async def grants_of(
+    connection: AsyncConnection, ids: Collection[str], now_ms: int
+) -> dict[str, dict[str, KeyGrant]]:
+    """Give what the living keys of tenants open, by tenant and digest: what their policies hold."""
+    found: dict[str, dict[str, KeyGrant]] = {}
+    for row in await connection.execute(_alive(now_ms).where(keys.c.tenant.in_(ids)).order_by(keys.c.id)):
+        found.setdefault(row.tenant, {})[row.hash] = KeyGrant(row.id, Scope(row.scope), row.expires_ms)
+    return found
 
 
 def _alive(now_ms: int) -> Select[Any]:

@@ -1,6 +1,6 @@
 """Use cases of the flow that brings policies to the seat plane."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 
 from seatd.accounts import outbox, policy, tombstones
@@ -22,9 +22,16 @@ class Projection(UseCases):
         `tenant_scoped`: the products that the price list sells to a tenant as a whole.  `partition`: where the
         tenant's seats are, and so whether it may have to learn.
         """
+        found = await self.policies([tenant], tenant_scoped=tenant_scoped, partition_of=lambda _: partition)
+        return found.get(tenant)
+
+    async def policies(
+        self, tenants: Iterable[str], *, tenant_scoped: AbstractSet[str], partition_of: Callable[[str], int]
+    ) -> dict[str, Policy]:
+        """Give the same of several tenants, by tenant, in as many questions as of one; those that there are not are left out."""
         async with reading(self.engine) as connection:
             return await policy.load(
-                connection, tenant, self.clock(), tenant_scoped=tenant_scoped, partition=partition
+                connection, tenants, self.clock(), tenant_scoped=tenant_scoped, partition_of=partition_of
             )
 
     async def due_projections(self, *, limit: int = 100) -> tuple[Due, ...]:

@@ -4,7 +4,7 @@ Decides how long one is kept: until every receipt that it voids has run out, lea
 most: a later start voids the earlier ones as well.  Users stand here by their person id.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final, NamedTuple
 
 from sqlalchemy import delete, exists, select, update
@@ -70,18 +70,23 @@ async def bury(engine: AsyncEngine, burials: Iterable[Burial], now_ms: int) -> d
     return {partition: epoch for partition, epoch in rows}  # noqa: C416 - rows are no pairs to the type checker
 
 
-async def standing(connection: AsyncConnection, tenant: str, now_ms: int) -> tuple[Tombstone, ...]:
-    """List the tombstones of a tenant that still matter, by user; erased names matter to no receipt."""
+async def standing(
+    connection: AsyncConnection, ids: Collection[str], now_ms: int
+) -> dict[str, tuple[Tombstone, ...]]:
+    """List the tombstones of tenants that still matter, by tenant and user; erased names matter to no receipt."""
     query = (
-        select(people_table.c.name, table.c.start_ms, table.c.reason)
+        select(table.c.tenant, people_table.c.name, table.c.start_ms, table.c.reason)
         .join(
             people_table,
             (people_table.c.tenant == table.c.tenant) & (people_table.c.person == table.c.person),
         )
-        .where(table.c.tenant == tenant, table.c.until_ms > now_ms, people_table.c.name.is_not(None))
-        .order_by(people_table.c.name)
+        .where(table.c.tenant.in_(ids), table.c.until_ms > now_ms, people_table.c.name.is_not(None))
+        .order_by(table.c.tenant, people_table.c.name)
     )
-    return tuple(Tombstone(*row) for row in await connection.execute(query))
+    found: dict[str, list[Tombstone]] = {}
+    for tenant, *told in await connection.execute(query):
+        found.setdefault(tenant, []).append(Tombstone(*told))
+    return {tenant: tuple(stones) for tenant, stones in found.items()}
 
 
 async def forget(connection: AsyncConnection, now_ms: int) -> int:

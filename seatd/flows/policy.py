@@ -5,20 +5,37 @@ least as new.  So a reply to an administrator may say that a change stands and i
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from typing import Final
 
 from seatd.accounts.service import Accounts
-from seatd.model import Refusal
+from seatd.model import Policy, Refusal
 from seatd.seats.service import Seats
 from seatd.telemetry import PROJECTIONS, log
 
 ROWS_A_ROUND: Final = 100
 ROUND_EVERY_S: Final = 1.0
+WEIGHT_MAX: Final = 2_000
+WEIGHT_OF_ONE: Final = 20
+"""A policy, and many of them, in lines that the store has to write."""
 
 TenantScoped = Callable[[], Awaitable[AbstractSet[str]]]
 """Gives the products that the price lists sell to a tenant as a whole."""
+
+
+def _lots(policies: Iterable[Policy]) -> Iterator[list[Policy]]:
+    """Part policies so that no script call is long: others wait for it."""
+    lot: list[Policy] = []
+    weight = 0
+    for policy in policies:
+        lot.append(policy)
+        weight += WEIGHT_OF_ONE + len(policy.bindings) + len(policy.keys) + len(policy.tombstones)
+        if weight >= WEIGHT_MAX:
+            yield lot
+            lot, weight = [], 0
+    if lot:
+        yield lot
 
 
 class Projector:
@@ -41,27 +58,28 @@ class Projector:
 
         Raises `Refusal`: `database_unavailable`, `store_unavailable`, `busy`.
         """
-        policy = await self._accounts.policy(
-            tenant,
-            tenant_scoped=await self._tenant_scoped(),
-            partition=self._seats.partition_of(tenant),
+        return tenant in await self._project([tenant])
+
+    async def _project(self, tenants: Iterable[str]) -> AbstractSet[str]:
+        """Put the policies of tenants into force; gives those that there are.  Raises what `project` raises."""
+        found = await self._accounts.policies(
+            tenants, tenant_scoped=await self._tenant_scoped(), partition_of=self._seats.partition_of
         )
-        if policy is None:
-            return False
-        try:
-            await self._seats.put_policy(policy)
-        except Refusal:
-            PROJECTIONS.labels("failed").inc()
-            raise
-        PROJECTIONS.labels("ok").inc()
-        return True
+        for lot in _lots(found.values()):
+            puts = (self._seats.put_policy(policy) for policy in lot)
+            outcomes = await asyncio.gather(*puts, return_exceptions=True)
+            failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+            PROJECTIONS.labels("ok").inc(len(lot) - len(failures))
+            PROJECTIONS.labels("failed").inc(len(failures))
+            for failure in failures:
+                raise failure
+        return found.keys()
 
     async def project_due(self) -> int:
         """Project what is due, up to a bound; returns how many rows went."""
         due = await self._accounts.due_projections(limit=ROWS_A_ROUND)
-        for tenant in dict.fromkeys(row.tenant for row in due):
-            await self.project(tenant)
         if due:
+            await self._project({row.tenant for row in due})
             await self._accounts.projected(due)
         return len(due)
 
@@ -78,8 +96,7 @@ class Projector:
         while True:
             page = await self._accounts.tenants(limit=ROWS_A_ROUND, after=after)
             self.database_up = True
-            for tenant in page.items:
-                await self.project(tenant.id)
+            await self._project([tenant.id for tenant in page.items])
             await self.project_due()  # changes do not wait for thousands that may be in force already
             if page.next is None:
                 return
