@@ -6,8 +6,8 @@ event it is its lease and kind tell, so that adding one twice changes nothing.
 """
 
 from collections import deque
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, NamedTuple
 
 from seatd.seats.store import Answers
 from seatd.telemetry import log
@@ -15,13 +15,12 @@ from seatd.telemetry import log
 KEPT_MAX: Final = 200_000
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """An event as the script packed it, with its number in its epoch."""
+class Kept(NamedTuple):
+    """Events of one answer as the script packed them: of `epoch`, numbered from `seq` on."""
 
     epoch: int
     seq: int
-    event: bytes
+    events: list[bytes]
 
 
 class Unrecorded:
@@ -29,32 +28,52 @@ class Unrecorded:
 
     def __init__(self) -> None:
         self._kept: deque[Kept] = deque()
+        self._count = 0
         self.epoch = 0
 
     def note(self, answers: Answers) -> None:
         """Keep the events of an answer; beyond a bound the oldest are given up, and the log says so."""
         self.epoch = max(self.epoch, answers.epoch)
-        for number, event in enumerate(answers.events):
-            self._kept.append(Kept(answers.epoch, answers.first_seq + number, event))
-        if len(self._kept) > KEPT_MAX:
-            log.warning("acknowledged events are no longer kept", count=len(self._kept) - KEPT_MAX)
-            while len(self._kept) > KEPT_MAX:
-                self._kept.popleft()
+        if answers.events:
+            self._kept.append(Kept(answers.epoch, answers.first_seq, answers.events))
+            self._count += len(answers.events)
+            if self._count > KEPT_MAX:
+                self._give_up()
+
+    def _give_up(self) -> None:
+        given_up = 0
+        while self._count - given_up > KEPT_MAX:
+            given_up += len(self._kept.popleft().events)
+        self._count -= given_up
+        log.warning("acknowledged events are no longer kept", count=given_up)
 
     def committed(self, epoch: int, seq: int) -> None:
         """Forget what the recorder's cursor has passed in its epoch; of earlier ones a cursor says nothing."""
-        self._kept = deque(kept for kept in self._kept if kept.epoch != epoch or kept.seq > seq)
+        kept = (each if each.epoch != epoch else _after(each, seq) for each in self._kept)
+        self._keep(each for each in kept if each.events)
 
     def lost(self) -> list[bytes]:
         """Take out the events of epochs that are over: nobody else will bring them to the ledger."""
-        lost = [kept for kept in self._kept if kept.epoch < self.epoch]
-        self._kept = deque(kept for kept in self._kept if kept.epoch >= self.epoch)
-        return [kept.event for kept in lost]
+        lost = [event for each in self._kept if each.epoch < self.epoch for event in each.events]
+        self._keep(each for each in self._kept if each.epoch >= self.epoch)
+        return lost
 
     def keep_lost(self, events: list[bytes]) -> None:
         """Keep again what could not be added now, as of an epoch that no cursor names."""
-        self._kept.extendleft(Kept(-1, 0, event) for event in reversed(events))
+        if events:
+            self._kept.appendleft(Kept(-1, 0, events))
+            self._count += len(events)
+
+    def _keep(self, kept: Iterable[Kept]) -> None:
+        self._kept = deque(kept)
+        self._count = sum(len(each.events) for each in self._kept)
 
     def __len__(self) -> int:
-        """Count what is kept."""
-        return len(self._kept)
+        """Count the events that are kept."""
+        return self._count
+
+
+def _after(kept: Kept, seq: int) -> Kept:
+    """Leave out the events up to a number."""
+    passed = max(seq - kept.seq + 1, 0)
+    return Kept(kept.epoch, kept.seq + passed, kept.events[passed:]) if passed else kept

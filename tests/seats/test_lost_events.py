@@ -3,10 +3,14 @@
 import asyncio
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from seatd.seats import unrecorded
 from seatd.seats.batch import QUEUE_MAX
 from seatd.seats.layout import ENTRY_MAX
-from seatd.seats.store import StoreAwayError
+from seatd.seats.store import Answers, StoreAwayError
+from seatd.seats.unrecorded import Unrecorded
 from tests.seats.plane import KEY, plane, policy
 from tests.valkey import ValkeyServer
 
@@ -80,3 +84,50 @@ async def test_what_is_kept_is_what_stands_in_the_stream(
         made.batcher.unrecorded.epoch += 1
         (kept,) = made.batcher.unrecorded.lost()
         assert fields[b"e"] == b"\xdc\0\1" + kept
+
+
+def answered(epoch: int, first: int, count: int) -> Answers:
+    return Answers([], 0, epoch, first, [b"%d-%d" % (epoch, first + number) for number in range(count)])
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("note"), st.integers(1, 3), st.integers(0, 5)),
+            st.tuples(st.just("committed"), st.integers(1, 3), st.integers(0, 12)),
+            st.tuples(st.just("lost"), st.just(0), st.integers(0, 3)),
+        ),
+        max_size=12,
+    )
+)
+def test_what_is_kept_is_all_that_was_heard_and_is_not_known_to_be_committed(deeds):
+    """Against a plain list of events, epochs and numbers; of what is lost some cannot be added yet."""
+    kept, plain, newest, seqs = Unrecorded(), [], 0, dict.fromkeys((1, 2, 3), 0)
+    for deed, epoch, number in deeds:
+        if deed == "note":
+            newest = max(newest, epoch)
+            kept.note(answered(epoch, seqs[epoch] + 1, number))
+            plain += [
+                (epoch, seqs[epoch] + n, b"%d-%d" % (epoch, seqs[epoch] + n)) for n in range(1, number + 1)
+            ]
+            seqs[epoch] += number
+        elif deed == "committed":
+            kept.committed(epoch, number)
+            plain = [each for each in plain if each[0] != epoch or each[1] > number]
+        else:
+            lost = kept.lost()
+            assert lost == [event for of, _, event in plain if of < newest]
+            plain = [each for each in plain if each[0] >= newest]
+            kept.keep_lost(lost[:number])
+            plain = [(-1, 0, event) for event in lost[:number]] + plain
+        assert len(kept) == len(plain)
+
+
+def test_beyond_its_bound_the_oldest_answers_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unrecorded, "KEPT_MAX", 10)
+    kept = Unrecorded()
+    for first in (1, 5, 9, 13):
+        kept.note(answered(1, first, 4))
+    kept.epoch = 2
+    assert kept.lost() == [b"1-%d" % number for number in range(9, 17)]
+    assert not kept
