@@ -192,6 +192,9 @@ class SeatMachine(RuleBasedStateMachine):
     def release_the_newest(self, tenant: str, user: str) -> None:
         self._run([("release", [self._release(tenant, self._newest(tenant, user))])])
 
+    def release_together(self, tenant: str, leaving: tuple[str, ...]) -> None:
+        self._run([("release", [self._release(tenant, self._newest(tenant, user)) for user in leaving])])
+
     @rule(tenant=tenants, user=users, client=clients)
     def release_twice_around_an_acquire(self, tenant: str, user: str, client: str) -> None:
         for _ in range(2):

@@ -17,6 +17,15 @@ def renew_late(m: SeatMachine) -> None:
     m.sweep(256)
 
 
+def two_leave_at_once(m: SeatMachine) -> None:
+    """The minute's sample tells how many sit after both have gone."""
+    m.change_policy("acme", ("cap", 3))
+    m.all_want_in("acme", 0)
+    m.release_together("acme", ("ana", "bob"))
+    m.wait(70_000)
+    m.sweep(256)
+
+
 SCENARIOS: Final[tuple[Scenario, ...]] = (
     lambda m: m.come_back_to_the_line("acme", "bob", "newest", others=True, anew=False),
     lambda m: m.come_back_to_the_line("acme", "bob", "run out", others=True, anew=False),
@@ -29,6 +38,7 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
     lambda m: m.revoke_who_comes_back("acme", "bob", "force", 700, 699),
     lambda m: m.revoke_who_comes_back("acme", "bob", "released", 700, 700),
     renew_late,
+    two_leave_at_once,
 )
 
 

@@ -11,6 +11,7 @@
 --        unauthorized | forbidden | unknown_tenant | stream_full | busy | learning until now order
 
 local RIDS_MAX = 32
+local users = users_at(3)
 local full = ADDED - RECORDED >= STREAM_MAX
 
 local function deny(st, user, answer)
@@ -52,7 +53,7 @@ end
 
 local function granted(st, user, rec, new, expires, addons)
   leave(st, user)
-  redis.call('ZADD', seats_of(st, rec), expires, user)
+  sit(st, rec, user, expires)
   look_again(st, expires + Q)
   return {'granted', new, rec[LEASE], rec[START], expires, st.ttl, rec[KIND], rec[CAP], addons, st.version}
 end
@@ -88,7 +89,6 @@ local function begin(st, op, kind, cap, floor, after, addons, expires)
   redis.call('HSET', st.x, rec[LEASE], cmsgpack.pack({'', 0, user}))
   emit({'started', st.name, start, rec[LEASE], user, kind, op[10]})
   local answer = granted(st, user, rec, 1, math.max(expires, NOW + st.ttl), addons)
-  st.count = nil
   changed(st)
   return answer
 end
@@ -111,17 +111,17 @@ end
 
 -- nil where a seat is free for this user, else the refusal: those who stand in line before it come first.  What has
 -- run out is ended first, so that the ledger never shows more open leases than seats, even where one is renewed late.
-local function no_seat(st, op)
+-- `own` is 1 where the user has one that is kept, else 0.
+local function no_seat(st, op, own)
   local user = op[3]
-  local own = redis.call('ZSCORE', st.s, user) and 1 or 0
   local ahead = line_of(st)
   -- A seat that is kept for its user is nobody else's.
   if own == 1 then ahead = 0
   elseif ahead > 0 then ahead = ahead_of(st, ahead, order_of(st, user, ticket_of(op))) end
-  local taken = redis.call('ZCARD', st.s) - own + ahead
+  local taken = standing_in(st) - own + ahead
   if taken >= st.cap then
     sweep(st, st.s, math.min(taken - st.cap + 1, SWEEP_MAX))
-    taken = redis.call('ZCARD', st.s) - own + ahead
+    taken = standing_in(st) - own + ahead
   end
   if taken < st.cap then return nil end
   local used = in_use(st)
@@ -136,7 +136,7 @@ local function still_named(st, op, rec, expires, products)
   if not wants_it or rec[KIND] == 'team' or products[rec[KIND]] then return rec end
   cut_short(st, op[3], rec, 'revoked', NOW, expires)
   if rec[KIND] ~= 'service' then return rec end
-  free(st, op[3], rec)
+  free(st, op[3], rec, expires)
   return nil
 end
 
@@ -162,9 +162,12 @@ local function learning(st, op)
 end
 
 -- Until when a revocation keeps the user from sitting again; what is over is forgotten by the sweep.
-local function held_until(st, user)
-  local packed = redis.call('HGET', st.x, hold_field(user))
-  return packed and cmsgpack.unpack(packed)[2] or 0
+local function held_until(packed) return packed and cmsgpack.unpack(packed)[2] or 0 end
+
+-- What is known of the request, and what holds the user.
+local function known_of(st, user, client, rid)
+  if rid == '' then return false, redis.call('HGET', st.x, hold_field(user)) end
+  return unpack(redis.call('HMGET', st.x, request_field(user, client, rid), hold_field(user)))
 end
 
 local function acquire(op)
@@ -174,6 +177,11 @@ local function acquire(op)
   if refused then return refused end
   if st.learning then return learning(st, op) end
   if full then return {'stream_full'} end
+  if not st.ahead then
+    st.ahead = true
+    read_leases(st, users[op[1]])
+    read_names(st, users[op[1]])
+  end
   refused = may_work(st)
   if refused then return deny(st, user, refused) end
   local kind, products = kind_of(st, user)
@@ -185,13 +193,11 @@ local function acquire(op)
   if rec then rec, expires = settle(st, user, rec) end
   local after = rec and rec[START] or 0
   if rec then rec = still_named(st, op, rec, expires, products) end
-  if op[5] ~= '' then
-    local old = redis.call('HGET', st.x, request_field(user, client, op[5]))
-    if old then
-      old = cmsgpack.unpack(old)
-      if old[2] ~= op[6] then return {'request_id_reused'} end
-      return {'lease_gone', old[1]}
-    end
+  local old, hold = known_of(st, user, client, op[5])
+  if old then
+    old = cmsgpack.unpack(old)
+    if old[2] ~= op[6] then return {'request_id_reused'} end
+    return {'lease_gone', old[1]}
   end
   if rec and rec[ENDED] == '' then
     if rec[CLIENT] == client then return again(st, op, rec, expires, addons) end
@@ -200,7 +206,7 @@ local function acquire(op)
     finish(st, user, rec, 'taken_over', math.max(rec[GRANTED], math.min(NOW, expires)), expires)
     return begin(st, op, rec[KIND], math.max(rec[CAP], st.cap), math.max(rec[FLOOR], expires), after, addons, expires)
   end
-  local held = held_until(st, user)
+  local held = held_until(hold)
   if rec and rec[ENDED] ~= 'released' then
     return deny(st, user, {'conflict', rec[ENDED], math.max(expires + Q, held), NOW})
   end
@@ -211,7 +217,7 @@ local function acquire(op)
     if rec[KIND] ~= kind then return deny(st, user, {'conflict', 'released', expires + Q, NOW}) end
   end
   if kind ~= 'service' then
-    refused = no_seat(st, op)
+    refused = no_seat(st, op, rec and 1 or 0)
     if refused then
       local waits = op[11] == 1 and refused[9] ~= 0
       if refused[1] == 'busy' or waits then return refused end

@@ -54,7 +54,7 @@ local function tenant_at(i)
     t = KEYS[k], b = KEYS[k + 1], s = KEYS[k + 2], v = KEYS[k + 3], l = KEYS[k + 4],
     x = KEYS[k + 5], f = KEYS[k + 6], m = KEYS[k + 7], c = KEYS[k + 8], d = KEYS[k + 9],
     w = KEYS[k + 10], a = KEYS[k + 11],
-    keys = {}, due = math.huge,
+    keys = {}, due = math.huge, leases = {}, ends = {}, names = {},
   }
   tenants[i] = st
   local p = redis.call('HMGET', st.t, 'name', 'tariff', 'cap', 'ttl', 'since', 'suspended', 'trial', 'open', 'term', 'cuts', 'v', 'epoch', 'learn')
@@ -114,6 +114,21 @@ end
 -- be told at the next renewal.
 local function tell(news) redis.call('PUBLISH', META, cmsgpack.pack(news)) end
 
+-- The users whom a call's operations name at position `at`, by tenant's number; and each operation's place among them.
+local function users_at(at)
+  local users, places = {}, {}
+  for i, op in ipairs(OPS) do
+    local of = users[op[1]]
+    if not of then
+      of = {}
+      users[op[1]] = of
+    end
+    of[#of + 1] = op[at]
+    places[i] = #of
+  end
+  return users, places
+end
+
 local function in_use(st)
   if not st.count then st.count = redis.call('ZCOUNT', st.s, '(' .. int(NOW - Q), '+inf') end
   return st.count
@@ -172,18 +187,69 @@ local function seats_of(st, rec)
   return st.s
 end
 
+-- What is read of many users at once stands in st.leases, st.ends and st.names, false where there is nothing, until
+-- this call writes it.
+local function read_leases(st, users)
+  st.leases = {}
+  for i, packed in ipairs(redis.call('HMGET', st.l, unpack(users))) do st.leases[users[i]] = packed end
+end
+
+local function read_ends(st, users)
+  st.ends = {}
+  for i, score in ipairs(redis.call('ZMSCORE', st.s, unpack(users))) do st.ends[users[i]] = score end
+end
+
+local function read_names(st, users)
+  st.names = {}
+  for i, products in ipairs(redis.call('HMGET', st.b, unpack(users))) do st.names[users[i]] = products end
+end
+
 local function expires_of(st, rec, user)
-  return tonumber(redis.call('ZSCORE', seats_of(st, rec), user) or 0)
+  local seats = seats_of(st, rec)
+  local score
+  if seats == st.s then score = st.ends[user] end
+  if score == nil then score = redis.call('ZSCORE', seats, user) end
+  return tonumber(score or 0)
 end
 
 local function load_lease(st, user)
-  local packed = redis.call('HGET', st.l, user)
+  local packed = st.leases[user]
+  if packed == nil then packed = redis.call('HGET', st.l, user) end
   if packed then return cmsgpack.unpack(packed) end
   return nil
 end
 
 local function save_lease(st, user, rec)
   redis.call('HSET', st.l, user, cmsgpack.pack(rec))
+  st.leases[user] = nil
+end
+
+-- How many stand in s, those that ran out and were not swept among them.
+local function standing_in(st)
+  if not st.card then st.card = redis.call('ZCARD', st.s) end
+  return st.card
+end
+
+-- Gives the user a seat until that instant, which is to come.  Who stands in s already is counted: settle has taken out
+-- whoever ran out.
+local function sit(st, rec, user, until_ms)
+  local seats = seats_of(st, rec)
+  local new = redis.call('ZADD', seats, until_ms, user)
+  if seats == st.s then
+    st.ends[user] = nil
+    if new == 1 and st.card then st.card = st.card + 1 end
+    if new == 1 and st.count then st.count = st.count + 1 end
+  end
+end
+
+-- Takes the seat that the user had until `expires`.
+local function stand_up(st, seats, user, expires)
+  local had = redis.call('ZREM', seats, user)
+  if seats == st.s then
+    st.ends[user] = nil
+    if had == 1 and st.card then st.card = st.card - 1 end
+    if had == 1 and st.count and expires + Q > NOW then st.count = st.count - 1 end
+  end
 end
 
 local function request_field(user, client, rid) return 'q ' .. user .. ' ' .. client .. ' ' .. rid end
@@ -207,12 +273,12 @@ local function finish(st, user, rec, reason, at, expires)
 end
 
 -- Nobody can believe in the seat any more.
-local function free(st, user, rec)
+local function free(st, user, rec, expires)
   local m = minute(st)
   local was = m.use
-  redis.call('ZREM', seats_of(st, rec), user)
+  stand_up(st, seats_of(st, rec), user, expires)
   redis.call('HDEL', st.l, user)
-  st.count = nil
+  st.leases[user] = nil
   changed(st)
   if was >= st.cap and m.use < was then
     m.freed[#m.freed + 1] = NOW
@@ -248,7 +314,8 @@ end
 
 local function named(st, user)
   local products = {}
-  local packed = redis.call('HGET', st.b, user)
+  local packed = st.names[user]
+  if packed == nil then packed = redis.call('HGET', st.b, user) end
   if packed then
     for product in string.gmatch(packed, '%S+') do products[product] = true end
   end
@@ -274,7 +341,7 @@ local function settle(st, user, rec)
     end
   end
   if rec[ENDED] ~= '' and expires + Q <= NOW then
-    free(st, user, rec)
+    free(st, user, rec, expires)
     return nil, 0
   end
   return rec, expires
@@ -286,7 +353,7 @@ local function sweep(st, seats, most)
   for _, user in ipairs(over) do
     local rec = load_lease(st, user)
     if rec and seats_of(st, rec) == seats then settle(st, user, rec)
-    else redis.call('ZREM', seats, user) end
+    else stand_up(st, seats, user, 0) end
   end
   return #over
 end

@@ -17,12 +17,19 @@ local function forget_request(rec, op)
   return true
 end
 
+local users = users_at(4)
+
 local function release(op)
   local st, lease, user, start = tenant_at(op[1]), op[3], op[4], op[5]
   if unknown(st) then return {'unknown_tenant'} end
   local refused = key_refused(st, op[2])
   if refused then return refused end
   if other_epoch(op[6]) then return {'earlier', tonumber(EPOCH)} end
+  if not st.ahead then
+    st.ahead = true
+    read_leases(st, users[op[1]])
+    read_ends(st, users[op[1]])
+  end
   local rec, expires = load_lease(st, user), 0
   if st.learning then  -- nothing is swept, and what is not known here must not come back either
     -- A release that was lost on its way has left its own tombstone; its end is yet to be told.
@@ -54,11 +61,11 @@ local function release(op)
   if until_ms + Q > NOW then
     rec[ENDED], rec[FLOOR] = 'released', until_ms
     save_lease(st, user, rec)
-    redis.call('ZADD', seats_of(st, rec), until_ms, user)
+    sit(st, rec, user, until_ms)
     look_again(st, until_ms + Q)
     changed(st)
   else
-    free(st, user, rec)
+    free(st, user, rec, expires)
   end
   return {'released', 1}
 end

@@ -101,16 +101,7 @@ local function confirm(st, op)
   return renewed(st, rec, expires)
 end
 
-local users, places = {}, {}  -- by tenant's number whose leases this call would renew; an operation's place among them
-for i, op in ipairs(OPS) do
-  local of = users[op[1]]
-  if not of then
-    of = {}
-    users[op[1]] = of
-  end
-  local place = #of + 1
-  of[place], places[i] = op[4], place
-end
+local users, places = users_at(4)
 
 local function write_extended(st)
   if not st.extended or #st.extended == 0 then return end
@@ -123,7 +114,7 @@ local function standing(st, number, place, user)
   if not st.extended then
     local of = users[number]
     st.extended, st.touched = {}, {}
-    st.leases, st.expiries = redis.call('HMGET', st.l, unpack(of)), redis.call('ZMSCORE', st.s, unpack(of))
+    st.packed, st.expiries = redis.call('HMGET', st.l, unpack(of)), redis.call('ZMSCORE', st.s, unpack(of))
   end
   if st.touched[user] then  -- an operation before this one may have changed it
     write_extended(st)
@@ -131,7 +122,7 @@ local function standing(st, number, place, user)
     return rec, rec and expires_of(st, rec, user)
   end
   st.touched[user] = true
-  local packed = st.leases[place]
+  local packed = st.packed[place]
   if not packed then return nil end
   local rec = cmsgpack.unpack(packed)
   if rec[KIND] == 'service' then return rec, expires_of(st, rec, user) end

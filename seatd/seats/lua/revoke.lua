@@ -41,7 +41,7 @@ local function revoke(op)
   end
   hold(st, user, op[7])
   if op[5] == 1 then
-    free(st, user, rec)
+    free(st, user, rec, expires)
     return {'revoked', rec[LEASE], user, NOW}
   end
   save_lease(st, user, rec)

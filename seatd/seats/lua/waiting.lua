@@ -11,6 +11,7 @@ local PURGE_MAX = 256
 local OFFER_MAX = 256
 
 local function leave(st, user)
+  if st.nobody_waits then return end
   if redis.call('ZREM', st.w, user) == 1 then redis.call('ZREM', st.a, user) end
 end
 
@@ -25,7 +26,8 @@ end
 
 -- How many stand in line, once those who have gone are dropped.
 local function line_of(st)
-  if redis.call('ZCARD', st.w) == 0 then return 0 end
+  if not st.nobody_waits then st.nobody_waits = redis.call('ZCARD', st.w) == 0 end
+  if st.nobody_waits then return 0 end
   local gone = redis.call('ZRANGEBYSCORE', st.a, '-inf', '(' .. int(2 * NOW + 2), 'LIMIT', 0, PURGE_MAX)
   if #gone > 0 then
     redis.call('ZREM', st.w, unpack(gone))
@@ -62,6 +64,7 @@ local function join(st, user, ticket, until_ms)
     end
     if order == 0 then order = math.max(NOW, last_order + 1) end
   end
+  st.nobody_waits = false
   if order ~= stored then redis.call('ZADD', st.w, order, user) end
   redis.call('ZADD', st.a, until_ms * 2, user)
   note_waiting(st, redis.call('ZCARD', st.w))

@@ -54,7 +54,7 @@ MUTATIONS = (
         "rec, 0, expires, addons)",
     ),
     Mutation("the same request id raises the start", "      known = true\n", ""),
-    Mutation("a request id is forgotten with its lease", "      return {'lease_gone', old[1]}\n", ""),
+    Mutation("a request id is forgotten with its lease", "    return {'lease_gone', old[1]}\n", ""),
     Mutation(
         "other content passes under a request id",
         "if r[2] ~= fingerprint then return {'request_id_reused'} end",
@@ -117,6 +117,24 @@ MUTATIONS = (
         "if cut[1] > rec[TERM] then return cut[2], cut[3] end",
         "if cut[1] > rec[TERM] then return NOW, cut[3] end",
     ),
+    Mutation(
+        "a lease that was written is read as before",
+        "cmsgpack.pack(rec))\n  st.leases[user] = nil",
+        "cmsgpack.pack(rec))",
+    ),
+    Mutation(
+        "a lease that has gone is read as before",
+        "redis.call('HDEL', st.l, user)\n  st.leases[user] = nil",
+        "redis.call('HDEL', st.l, user)",
+    ),
+    Mutation("a new seat is not counted", "if new == 1 and st.count then", "if false then"),
+    Mutation("a seat that was left is counted", "if had == 1 and st.count and", "if false and"),
+    Mutation(
+        "a seat that ran out is taken off twice", "and expires + Q > NOW then st.count", "then st.count"
+    ),
+    Mutation("who takes a seat does not stand in it", "if new == 1 and st.card then", "if false then"),
+    Mutation("who left a seat stands in it", "if had == 1 and st.card then", "if false then"),
+    Mutation("nobody is ever seen to wait", "  st.nobody_waits = false\n", ""),
     Mutation("seq stands still", "'seq', int(SEQ + #events)", "'seq', int(SEQ)"),
     Mutation("seq jumps", "'seq', int(SEQ + #events)", "'seq', int(SEQ + 2 * #events)"),
     Mutation("an entry names its first event", "'s', int(SEQ + upto)", "'s', int(SEQ + from)"),
@@ -142,7 +160,7 @@ MUTATIONS = (
     Mutation("a hold is not told", "math.max(expires + Q, held)", "expires + Q"),
     Mutation(
         "a released seat stays",
-        "  else\n    free(st, user, rec)\n  end\n  return {'released', 1}",
+        "  else\n    free(st, user, rec, expires)\n  end\n  return {'released', 1}",
         "  else\n    save_lease(st, user, rec)\n  end\n  return {'released', 1}",
     ),
     Mutation(

@@ -41,7 +41,7 @@ LINE = (
         "or true then return 0 end",
     ),
     Mutation("two join at one instant", "order = math.max(NOW, last_order + 1) end", "order = NOW end"),
-    Mutation("who got a seat stands on", "  leave(st, user)\n  redis.call('ZADD', seats_of", "  redis.call('ZADD', seats_of"),
+    Mutation("who got a seat stands on", "  leave(st, user)\n  sit(", "  sit("),
     Mutation("who leaves stands on", "for _, user in ipairs(op[3]) do leave(st, user) end", ""),
     Mutation("who may not sit stands on", "if answer[1] ~= 'no_seat' then leave(st, user) end", ""),
     Mutation("to wait is a denial", "if refused[1] == 'busy' or waits then", "if refused[1] == 'busy' then"),
