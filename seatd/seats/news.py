@@ -77,8 +77,9 @@ class Subscription:
         while True:
             connection = self._connect()
             try:
-                await connection.connect()  # type: ignore[no-untyped-call]  # the library's own gap
-                await connection.send_command("SUBSCRIBE", *self._names, check_health=False)
+                async with asyncio.timeout(QUIET_S):
+                    await connection.connect()  # type: ignore[no-untyped-call]  # the library's own gap
+                    await connection.send_command("SUBSCRIBE", *self._names, check_health=False)
                 pause_s = PAUSE_S[0]
                 await self._hear(connection)
             except (RedisError, OSError, TimeoutError) as error:
@@ -96,7 +97,8 @@ class Subscription:
             if said is None:
                 if asked:
                     raise TimeoutError("no answer")
-                await connection.send_command("PING", check_health=False)
+                async with asyncio.timeout(QUIET_S):
+                    await connection.send_command("PING", check_health=False)
             asked = said is None
             if isinstance(said, list) and len(said) == 3 and said[0] == b"message":
                 news = read(said[2])

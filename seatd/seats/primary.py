@@ -88,6 +88,7 @@ class Watchers:
         return {
             "retry": Retry(NoBackoff(), 0),
             "socket_connect_timeout": self._connect_timeout_s,
+            "socket_timeout": None,  # whoever has the connection bounds its waits
             "decode_responses": False,
             "protocol": 2,
         }
