@@ -139,6 +139,9 @@ class Seats:
         refuse = REFUSALS.get(answer[0])
         if refuse is not None:
             raise refuse(answer)
+        return self._lease_of(held, answer)
+
+    def _lease_of(self, held: Receipt, answer: Answer) -> Lease:
         start_ms, expires_ms, ttl_ms, kind, cap, version = answer[1:]
         renewed = Receipt(
             held.tenant, held.user, held.client, held.lease, start_ms, expires_ms, kind, cap, version
@@ -176,8 +179,14 @@ class Seats:
     def begin_renew(self, caller: Caller, lease: str, receipt_text: str, told: Told[Lease]) -> None:
         """Begin what `renew` does; raises `Refusal`."""
         held = unseal(self.keyring, receipt_text, tenant=caller.tenant, lease=lease)
-        settle = partial(self._settle, partial(self._renewed, held), told)
+        settle = partial(self._settle_renewal, held, told)
         self._batcher_of(caller.tenant).offer("renew", _renewal(caller, held), settle)
+
+    def _settle_renewal(self, held: Receipt, told: Told[Lease], answer: Answer | Exception) -> None:
+        if not isinstance(answer, Exception) and answer[0] == "renewed":
+            told(self._lease_of(held, answer))
+        else:
+            self._settle(partial(self._renewed, held), told, answer)
 
     def begin_release(self, caller: Caller, lease: str, receipt_text: str, told: Told[bool]) -> None:
         """Begin what `release` does; raises `Refusal`."""

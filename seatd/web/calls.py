@@ -34,42 +34,46 @@ class Calls:
 
     def acquire(self, wanted: Acquire, done: Done[Lease]) -> None:
         """Take or extend a seat, without a wait in line."""
-        again = partial(self._seats.acquire, self.caller, wanted)
         try:
-            self._seats.begin_acquire(self.caller, wanted, partial(self._told, again, done))
+            self._seats.begin_acquire(self.caller, wanted, partial(self._told, "acquire", (wanted,), done))
         except Refusal as refusal:
-            self._refused(again, done, refusal)
+            self._refused("acquire", (wanted,), done, refusal)
 
     def renew(self, lease: str, receipt: str, done: Done[Lease]) -> None:
         """Renew a lease by its receipt."""
-        again = partial(self._seats.renew, self.caller, lease, receipt)
         try:
-            self._seats.begin_renew(self.caller, lease, receipt, partial(self._told, again, done))
+            self._seats.begin_renew(
+                self.caller, lease, receipt, partial(self._told, "renew", (lease, receipt), done)
+            )
         except Refusal as refusal:
-            self._refused(again, done, refusal)
+            self._refused("renew", (lease, receipt), done, refusal)
 
     def release(self, lease: str, receipt: str, done: Done[bool]) -> None:
         """Give a seat back."""
-        again = partial(self._seats.release, self.caller, lease, receipt)
         try:
-            self._seats.begin_release(self.caller, lease, receipt, partial(self._told, again, done))
+            self._seats.begin_release(
+                self.caller, lease, receipt, partial(self._told, "release", (lease, receipt), done)
+            )
         except Refusal as refusal:
-            self._refused(again, done, refusal)
+            self._refused("release", (lease, receipt), done, refusal)
 
-    def _told(self, again: Callable[[], Awaitable[T]], done: Done[T], outcome: T | Refusal | None) -> None:
+    def _told(self, verb: str, wanted: tuple[Any, ...], done: Done[T], outcome: T | Refusal | None) -> None:
         if outcome is None:
-            self._the_long_way(again, done)
+            self._the_long_way(verb, wanted, done)
         else:
             done(outcome)
 
-    def _refused(self, again: Callable[[], Awaitable[T]], done: Done[T], refusal: Refusal) -> None:
+    def _refused(self, verb: str, wanted: tuple[Any, ...], done: Done[T], refusal: Refusal) -> None:
         if refusal.code in NOT_OURS:  # by the keys that are known here
-            self._the_long_way(again, done)
+            self._the_long_way(verb, wanted, done)
         else:
             done(refusal)
 
-    def _the_long_way(self, again: Callable[[], Awaitable[Any]], done: Done[Any]) -> None:
-        task = asyncio.create_task(self._again(again, done))
+    def _the_long_way(self, verb: str, wanted: tuple[Any, ...], done: Done[Any]) -> None:
+        """Have the method of that name awaited."""
+        task = asyncio.create_task(
+            self._again(partial(getattr(self._seats, verb), self.caller, *wanted), done)
+        )
         self._long.add(task)
         task.add_done_callback(self._long.discard)
 
