@@ -5,7 +5,7 @@ least as new.  So a reply to an administrator may say that a change stands and i
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final
 
@@ -16,6 +16,8 @@ from seatd.telemetry import PROJECTIONS, log
 
 ROWS_A_ROUND: Final = 100
 ROUND_EVERY_S: Final = 1.0
+READ_AT_ONCE: Final = 20
+"""Tenants whose policies are read together: each may have thousands of names, and clients are served meanwhile."""
 WEIGHT_MAX: Final = 2_000
 WEIGHT_OF_ONE: Final = 20
 """A policy, and many of them, in lines that the store has to write."""
@@ -58,10 +60,15 @@ class Projector:
 
         Raises `Refusal`: `database_unavailable`, `store_unavailable`, `busy`.
         """
-        return tenant in await self._project([tenant])
+        return tenant in await self._project_together([tenant])
 
-    async def _project(self, tenants: Iterable[str]) -> AbstractSet[str]:
-        """Put the policies of tenants into force; gives those that there are.  Raises what `project` raises."""
+    async def _project(self, tenants: Sequence[str]) -> None:
+        """Project many tenants, some at a time.  Raises what `project` raises."""
+        for first in range(0, len(tenants), READ_AT_ONCE):
+            await self._project_together(tenants[first : first + READ_AT_ONCE])
+
+    async def _project_together(self, tenants: Sequence[str]) -> AbstractSet[str]:
+        """Put the policies of tenants into force; gives those that there are."""
         found = await self._accounts.policies(
             tenants, tenant_scoped=await self._tenant_scoped(), partition_of=self._seats.partition_of
         )
@@ -79,7 +86,7 @@ class Projector:
         """Project what is due, up to a bound; returns how many rows went."""
         due = await self._accounts.due_projections(limit=ROWS_A_ROUND)
         if due:
-            await self._project({row.tenant for row in due})
+            await self._project([*dict.fromkeys(row.tenant for row in due)])
             await self._accounts.projected(due)
         return len(due)
 

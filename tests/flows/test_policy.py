@@ -32,6 +32,7 @@ async def test_a_start_projects_all_page_by_page_in_few_calls(
     accounts: Accounts, valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(under_test, "ROWS_A_ROUND", 10)
+    monkeypatch.setattr(under_test, "READ_AT_ONCE", 4)
     async with plane(valkey) as made:
         projector = Projector(accounts, made.seats, nothing_sold_to_tenants)
         await projector._project_everything()
@@ -47,6 +48,7 @@ async def test_a_start_projects_all_page_by_page_in_few_calls(
 async def test_a_policy_that_cannot_be_put_stops_none_that_was_read_with_it(
     accounts: Accounts, valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(under_test, "READ_AT_ONCE", len(IDS))
     async with plane(valkey) as made:
         put_policy = made.seats.put_policy
 
