@@ -21,6 +21,7 @@ from seatd.seats.line import Gone, Line
 from seatd.seats.model import Acquire, Caller, Fullness, Lease, Sitting
 from seatd.seats.receipts import Keyring, Receipt, unseal
 from seatd.seats.store import Answer, Store, UnopenedError
+from seatd.telemetry import log
 
 REVOKE_TRIES: Final = 3
 OPEN_TRIES: Final = 4
@@ -224,6 +225,9 @@ class Seats:
                 outcome = read(answer)
             except Refusal as refusal:
                 outcome = refusal
+            except Exception:  # noqa: BLE001 - whatever it was, the caller gets an answer and we the trace
+                log.exception("answer not understood")
+                outcome = Refusal("internal")
         told(outcome)
 
     # -- what else clients ask ----------------------------------------------------------------------

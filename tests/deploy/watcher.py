@@ -69,8 +69,9 @@ class Watcher:
             try:
                 if self.query(expression):
                     return
-            except urllib.error.HTTPError:
-                raise
+            except urllib.error.HTTPError as error:
+                if error.code != 503:  # it listens, and is not ready yet
+                    raise
             except OSError:  # it is not listening yet
                 assert self.process.poll() is None, self.log_path.read_text()
             assert time.monotonic() < deadline, f"{expression} stays empty\n{self.log_path.read_text()}"
