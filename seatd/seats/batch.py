@@ -249,10 +249,11 @@ class Batcher:
 
     def _fail_waiting(self) -> None:
         # Who queued behind a call that timed out has waited long enough: the answer is due in a second.
-        for queue in self._queues.values():
-            self._fail([("", list(queue))], store_unavailable())
-            self._waiting -= len(queue)
+        waiting = [entry for queue in self._queues.values() for entry in queue]
+        for queue in self._queues.values():  # before anybody is told: who is may ask again at once
             queue.clear()
+        self._waiting = 0
+        self._fail([("", waiting)], store_unavailable())
 
 
 def _tell(told: Told, answer: Answer | Exception) -> None:

@@ -33,8 +33,8 @@ _TAKES_MORE: Final = frozenset({"unknown_tenant", "earlier"})
 
 T = TypeVar("T")
 Told = Callable[[T | Refusal | None], None]
-"""Told, once, what became of what was begun; None where it takes another step (a policy, an epoch): nothing was done yet,
-and the method that is awaited is to be asked."""
+"""Told, once, what became of what was begun; None where it takes another step (a policy, an epoch): the store has done nothing
+yet, and the method that is awaited is to be asked."""
 
 Project = Callable[[str], Awaitable[bool]]
 """Put a tenant's policy into force; False where the account plane knows no such tenant."""
@@ -169,7 +169,7 @@ class Seats:
             if isinstance(answer, Refusal):
                 told(asking.unanswered(answer))
             else:
-                self._settle(asking.settled, told, answer)
+                self._settle(caller.tenant, asking.settled, told, answer)
 
         try:
             operation = asking.operation(InLine.LAST if wanted.place else InLine.NO)
@@ -187,7 +187,7 @@ class Seats:
         if not isinstance(answer, Exception) and answer[0] == "renewed":
             told(self._lease_of(held, answer))
         else:
-            self._settle(partial(self._renewed, held), told, answer)
+            self._settle(held.tenant, partial(self._renewed, held), told, answer)
 
     def begin_release(self, caller: Caller, lease: str, receipt_text: str, told: Told[bool]) -> None:
         """Begin what `release` does; raises `Refusal`."""
@@ -205,7 +205,7 @@ class Seats:
             if epoch.cancelled() or epoch.exception() is not None:
                 told(None)
                 return
-            settle = partial(self._settle, read, told)
+            settle = partial(self._settle, caller.tenant, read, told)
             try:
                 self._batchers[partition].offer("release", _release(caller, held, epoch.result()), settle)
             except Refusal as refusal:
@@ -214,12 +214,15 @@ class Seats:
         bury = self._bury(caller.tenant, held.user, held.start_ms, "released")
         asyncio.ensure_future(bury).add_done_callback(buried)
 
-    @staticmethod
-    def _settle(read: Callable[[Answer], T], told: Told[T], answer: Answer | Exception) -> None:
+    def _settle(
+        self, tenant: str, read: Callable[[Answer], T], told: Told[T], answer: Answer | Exception
+    ) -> None:
         """Tell what a batch's answer comes to, or None where it takes another step."""
         outcome: T | Refusal | None = None
         if isinstance(answer, Refusal):
             outcome = answer
+        elif not isinstance(answer, Exception) and answer[0] == "unknown_tenant" and self._is_unknown(tenant):
+            outcome = REFUSALS["unknown_tenant"](answer)
         elif not isinstance(answer, Exception) and answer[0] not in _TAKES_MORE:
             try:
                 outcome = read(answer)
@@ -397,9 +400,13 @@ class Seats:
                 await self._open_epoch(partition, stepped)
                 self._generations[partition] += 1
 
+    def _is_unknown(self, tenant: str) -> bool:
+        """Tell whether the account plane has just said that there is no such tenant."""
+        return self._unknown.get(tenant, 0.0) > time.monotonic()
+
     async def _bring(self, tenant: str) -> bool:
         """Have a tenant projected, once for all who ask at the same time; remember who is unknown, briefly."""
-        if self._unknown.get(tenant, 0.0) > time.monotonic():
+        if self._is_unknown(tenant):
             return False
         task = self._projecting.get(tenant)
         if task is None:

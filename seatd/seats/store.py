@@ -110,6 +110,7 @@ def _scripts() -> dict[str, bytes]:
 
 SCRIPTS: Final = _scripts()
 TRIM: Final = (files("seatd.seats") / "lua" / "trim.lua").read_bytes()
+BACKLOG: Final = (files("seatd.seats") / "lua" / "backlog.lua").read_bytes()
 _MAY_NOT_WRITE: Final = ("READONLY", "NOREPLICAS", "MASTERDOWN")
 _SHA: Final = {verb: hashlib.sha1(text, usedforsecurity=False).hexdigest() for verb, text in SCRIPTS.items()}
 
@@ -335,9 +336,9 @@ class Store:
         return (await self._open(partition, "close", 0, before)).known
 
     async def _open(self, partition: int, what: str, seen: int, epoch: int) -> PartitionState:
-        key = self.partition_keys(partition)[0]
+        meta, stream, _ = self.partition_keys(partition)
         told: tuple[resp.Part, ...] = (self.options.clock_offset_ms, what, seen, epoch)
-        open_now, known, hwm_ms = await self._one(["EVAL", SCRIPTS["open"], 1, key, *told])
+        open_now, known, hwm_ms = await self._one(["EVAL", SCRIPTS["open"], 2, meta, stream, *told])
         return PartitionState(int(open_now), bool(known), int(hwm_ms))
 
     async def _one(self, command: list[resp.Part]) -> Any:
@@ -377,15 +378,23 @@ class Store:
         """
         key = self.partition_keys(partition)[1]
         events = UsageEvents(more=True)
+        count = max(most // ENTRY_MAX, 1)
         while events.more:
-            count = max((most - len(events)) // ENTRY_MAX, 1)
             page = await self._one(["XRANGE", key, f"({after}", "+", "COUNT", count])
-            events += [event for entry in page for event in usage_events(partition, entry)]
+            # Another epoch may be another store's, which holds other events before these.
+            if events and page and usage_events(partition, page[0])[0].epoch != events[-1].epoch:
+                break
+            for entry in page:
+                shared = usage_events(partition, entry)
+                if events and len(events) + len(shared) > most:
+                    return events
+                events += shared
             events.more = len(page) == count
             if most - len(events) < ENTRY_MAX:
                 break
             if page:
                 after = page[-1][0].decode()
+            count = min(4 * count, most - len(events))  # where entries hold few
         return events
 
     async def trim(self, partition: int, upto: UsageEvent) -> None:
@@ -400,9 +409,8 @@ class Store:
 
     async def backlog(self, partition: int) -> int:
         """Count the events that wait in the stream."""
-        meta = self.partition_keys(partition)[0]
-        added, recorded = await self._one(["HMGET", meta, "added", "recorded"])
-        return int(added or 0) - int(recorded or 0)
+        meta, stream, _ = self.partition_keys(partition)
+        return int(await self._one(["EVAL", BACKLOG, 2, meta, stream]))
 
     async def keep(self, name: str, value: bytes) -> None:
         """Keep a small sealed value beside the seats, so that a start needs no SQL."""

@@ -13,6 +13,8 @@ from seatd.seats.store import Answers
 from seatd.telemetry import log
 
 KEPT_MAX: Final = 200_000
+LOT: Final = 256
+"""Events that are kept together where they came back from several answers."""
 
 
 class Kept(NamedTuple):
@@ -41,11 +43,15 @@ class Unrecorded:
                 self._give_up()
 
     def _give_up(self) -> None:
-        given_up = 0
-        while self._count - given_up > KEPT_MAX:
-            given_up += len(self._kept.popleft().events)
-        self._count -= given_up
-        log.warning("acknowledged events are no longer kept", count=given_up)
+        over = self._count - KEPT_MAX
+        log.warning("acknowledged events are no longer kept", count=over)
+        self._count = KEPT_MAX
+        while over:
+            oldest = self._kept.popleft()
+            left = oldest.events[over:]
+            if left:
+                self._kept.appendleft(Kept(oldest.epoch, oldest.seq + over, left))
+            over = max(over - len(oldest.events), 0)
 
     def committed(self, epoch: int, seq: int) -> None:
         """Forget what the recorder's cursor has passed in its epoch; of earlier ones a cursor says nothing."""
@@ -60,9 +66,9 @@ class Unrecorded:
 
     def keep_lost(self, events: list[bytes]) -> None:
         """Keep again what could not be added now, as of an epoch that no cursor names."""
-        if events:
-            self._kept.appendleft(Kept(-1, 0, events))
-            self._count += len(events)
+        lots = [events[first : first + LOT] for first in range(0, len(events), LOT)]
+        self._kept.extendleft(Kept(-1, 0, lot) for lot in reversed(lots))
+        self._count += len(events)
 
     def _keep(self, kept: Iterable[Kept]) -> None:
         self._kept = deque(kept)

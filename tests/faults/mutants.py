@@ -15,11 +15,16 @@ PACKAGE = Path(seatd.__file__).parent
 
 _WRITTEN_LATER = """
 
+_ADD = (
+    "redis.call('XADD', KEYS[1], '*', 'p', ARGV[1], 's', ARGV[2], 'a', redis.call('HGET', KEYS[2], 'added'), 'e', ARGV[3])"
+)
+
+
 async def _run_then_write(self, partition, calls, *, run=Store.run):
     outcomes = await run(self, partition, calls)
-    stream = self.partition_keys(partition)[1]
+    meta, stream, _ = self.partition_keys(partition)
     events = [
-        ["XADD", stream, "*", "p", answers.epoch, "s", answers.first_seq + number, "a", 0, "e", b"\\xdc\\0\\1" + event]
+        ["EVAL", _ADD, 2, stream, meta, answers.epoch, answers.first_seq + number, b"\\xdc\\0\\1" + event]
         for answers in outcomes
         if isinstance(answers, Answers)
         for number, event in enumerate(answers.events)

@@ -64,6 +64,25 @@ async def test_a_trip_is_bounded_and_acquires_wait(valkey: ValkeyServer) -> None
         assert made.watched.trips == [[("renew", 256)], [("renew", 44), ("acquire", 1)]]
 
 
+async def test_who_asks_again_when_told_that_the_store_is_away_is_told_again(valkey: ValkeyServer) -> None:
+    async with plane(valkey, policy()) as made:
+        told: list[str] = []
+
+        def again(answer: object) -> None:
+            told.append("first")
+            verb, operation = acquire("cy", "lease-of-cy")
+            made.batcher.offer(verb, operation, lambda _: told.append("second"))
+
+        for user, listens in (("ana", lambda _: None), ("bob", again)):
+            verb, operation = acquire(user, f"lease-of-{user}")
+            made.batcher.offer(verb, operation, listens)
+        made.batcher._fail_waiting()
+        assert told == ["first"]
+        async with asyncio.timeout(5):
+            while told != ["first", "second"]:
+                await asyncio.sleep(0.01)
+
+
 async def test_a_caller_who_gave_up_is_not_sent(valkey: ValkeyServer) -> None:
     async with plane(valkey, policy()) as made:
         await ready(made)

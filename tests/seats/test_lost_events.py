@@ -1,17 +1,20 @@
 """Events and a loss of the store: what was acknowledged is added again, and what is not committed is not dropped."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seatd.model import Refusal, UsageEvent
 from seatd.seats import unrecorded
 from seatd.seats.batch import QUEUE_MAX
 from seatd.seats.layout import ENTRY_MAX
 from seatd.seats.store import Answers, StoreAwayError
 from seatd.seats.unrecorded import Unrecorded
 from tests.seats.plane import KEY, plane, policy
+from tests.usage.ledgers import put
 from tests.valkey import ValkeyServer
 
 
@@ -57,6 +60,65 @@ async def test_events_of_a_call_share_entries_and_are_read_and_counted_one_by_on
         assert await made.store.backlog(0) == len(users) - len(first)
         await made.release(leases[0])
         assert (await made.store.events(0, "0-0", 10_000))[-1].seq == len(users) + 1
+
+
+async def test_a_stream_that_somebody_emptied_is_not_taken_for_full(valkey: ValkeyServer) -> None:
+    async with plane(valkey, policy(cap=10), stream_max=3) as made:
+        for user in ("ana", "bob", "cy"):
+            await made.acquire(user)
+        with valkey.client() as client:
+            client.delete(made.store.partition_keys(0)[1])
+        with pytest.raises(Refusal, match="store_unavailable"):
+            await made.acquire("dan")
+        assert await made.store.backlog(0) == 0  # as the recorder asks
+        assert (await made.acquire("dan")).created
+        assert await made.store.backlog(0) == 1
+
+
+async def test_a_stream_without_its_meta_key_is_counted_when_an_epoch_is_opened(
+    valkey: ValkeyServer,
+) -> None:
+    async with plane(valkey, policy(cap=10)) as made:
+        await asyncio.gather(*(made.acquire(user) for user in ("ana", "bob", "cy")))
+        await made.acquire("dan")
+        first = (await made.store.events(0, "0-0", 1))[-1]
+        await made.store.trim(0, first)
+        waiting = len(await made.store.events(0, "0-0", 100))
+        with valkey.client() as client:
+            client.delete(made.store.partition_keys(0)[0])
+        await made.acquire("eve")  # an epoch is opened
+        assert await made.store.backlog(0) == waiting + 1
+        while events := await made.store.events(0, "0-0", 100):
+            await made.store.trim(0, events[-1])
+        assert await made.store.backlog(0) == 0
+
+
+async def test_entries_of_few_events_are_read_in_few_trips_and_epochs_apart(
+    valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def event(number: int, epoch: int) -> UsageEvent:
+        return UsageEvent(0, epoch, number, "", "ended", "acme", number, "l", "ana", reason="expired")
+
+    trips = []
+    async with plane(valkey, policy()) as made:
+        one = made.store._one
+
+        async def watched(command: list[Any]) -> Any:
+            trips.append(command[0])
+            return await one(command)
+
+        monkeypatch.setattr(made.store, "_one", watched)
+        with valkey.client() as client:
+            for number in range(1, 211):
+                put(client, event(number, 1))
+            put(client, *(event(number, 2) for number in range(1, 10)))
+        found = await made.store.events(0, "0-0", 320)
+        assert [(each.epoch, each.seq) for each in found] == [(1, number) for number in range(1, 211)]
+        assert found.more, "what begins a page in another epoch may be another store's"
+        assert len(trips) < 5
+        await made.store.trim(0, found[-1])
+        rest = await made.store.events(0, "0-0", 320)
+        assert ([each.seq for each in rest], rest.more) == ([*range(1, 10)], False)
 
 
 async def test_an_operation_that_fails_takes_no_event_of_those_before_it_along(valkey: ValkeyServer) -> None:
@@ -123,11 +185,16 @@ def test_what_is_kept_is_all_that_was_heard_and_is_not_known_to_be_committed(dee
         assert len(kept) == len(plain)
 
 
-def test_beyond_its_bound_the_oldest_answers_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_beyond_its_bound_the_oldest_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unrecorded, "KEPT_MAX", 10)
     kept = Unrecorded()
     for first in (1, 5, 9, 13):
         kept.note(answered(1, first, 4))
     kept.epoch = 2
-    assert kept.lost() == [b"1-%d" % number for number in range(9, 17)]
+    lost = kept.lost()
+    assert lost == [b"1-%d" % number for number in range(7, 17)]
     assert not kept
+    kept.keep_lost(lost)
+    kept.note(answered(2, 1, 1))
+    kept.epoch = 3
+    assert kept.lost() == [*lost[1:], b"2-1"], "not all that came back goes for the sake of one"
