@@ -65,6 +65,13 @@ def _release(caller: Caller, held: Receipt, epoch: int) -> Operation:
     return (caller.tenant, caller.key_hash, held.lease, held.user, held.start_ms, epoch, False)
 
 
+def _check(answer: Answer) -> None:
+    """Raise the `Refusal` that a script's answer is, where it is one."""
+    refuse = REFUSALS.get(answer[0])
+    if refuse is not None:
+        raise refuse(answer)
+
+
 class Seats:
     """The seat plane's use cases over one batcher a partition."""
 
@@ -137,9 +144,7 @@ class Seats:
 
     def _renewed(self, held: Receipt, answer: Answer) -> Lease:
         """Make the lease that the script's answer to a renewal by this receipt says; raises `Refusal`."""
-        refuse = REFUSALS.get(answer[0])
-        if refuse is not None:
-            raise refuse(answer)
+        _check(answer)
         return self._lease_of(held, answer)
 
     def _lease_of(self, held: Receipt, answer: Answer) -> Lease:
@@ -195,9 +200,7 @@ class Seats:
         partition = self.partition_of(caller.tenant)
 
         def read(answer: Answer) -> bool:
-            refuse = REFUSALS.get(answer[0])
-            if refuse is not None:
-                raise refuse(answer)
+            _check(answer)
             self._agreement.reached(partition)
             return bool(answer[1])
 
@@ -362,10 +365,9 @@ class Seats:
     async def _answer(self, verb: str, operation: tuple[Any, ...]) -> Answer:
         """Have an operation answered; raises `Refusal` where the script refused."""
         answer = await self._told(verb, operation)
-        refuse = REFUSALS.get(answer[0])
-        if refuse is None or (verb == "inspect" and answer[0] == "addon_not_named"):
-            return answer
-        raise refuse(answer)
+        if verb != "inspect" or answer[0] != "addon_not_named":
+            _check(answer)
+        return answer
 
     async def _told(self, verb: str, operation: tuple[Any, ...]) -> Answer:
         """Submit, and where the store lacks an epoch or a policy, bring it and submit once more."""

@@ -381,12 +381,11 @@ class Store:
         count = max(most // ENTRY_MAX, 1)
         while events.more:
             page = await self._one(["XRANGE", key, f"({after}", "+", "COUNT", count])
-            # Another epoch may be another store's, which holds other events before these.
-            if events and page and usage_events(partition, page[0])[0].epoch != events[-1].epoch:
-                break
-            for entry in page:
+            for number, entry in enumerate(page):
                 shared = usage_events(partition, entry)
-                if events and len(events) + len(shared) > most:
+                # Another epoch than the last page's may be another store's, which holds other events before these.
+                elsewhere = number == 0 and shared[0].epoch != (events or shared)[-1].epoch
+                if elsewhere or (events and len(events) + len(shared) > most):
                     return events
                 events += shared
             events.more = len(page) == count

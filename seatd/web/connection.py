@@ -7,7 +7,7 @@ request before ended is known beyond doubt.  One request at a time; what comes m
 import asyncio
 import time
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from aiohttp import web
 
@@ -29,8 +29,10 @@ from seatd.web.client import (
     renewed_body,
     wanted_of,
 )
-from seatd.web.codec import encode
+from seatd.web.codec import Body, encode
 from seatd.web.listener import Connection
+
+T = TypeVar("T")
 
 HELD_MAX: Final = 64 * 1024
 FINISH_S: Final = 2.0
@@ -144,14 +146,19 @@ class ClientConnection(Connection):
             calls = self._calls = Calls(self._app[SEATS], self._app[KEYS], caller)
         return calls
 
-    def _renew(self, request: express.Request, caller: Caller, began_s: float) -> None:
-        head = request.head
+    def _decode(self, kind: Body[T], request: express.Request, began_s: float) -> T | None:
+        """Decode a request's body; None where that was refused, and answered."""
         try:
-            body = RENEW.decode(request.body, msgpack=head.content_type == b"application/msgpack")
+            return kind.decode(request.body, msgpack=request.head.content_type == b"application/msgpack")
         except Refusal as refusal:
-            self._refuse("renew", head, began_s, refusal)
-            return
-        self._calls_of(caller).renew(request.lease, body.receipt, partial(self._renewed, head, began_s))
+            self._refuse(request.op, request.head, began_s, refusal)
+            return None
+
+    def _renew(self, request: express.Request, caller: Caller, began_s: float) -> None:
+        body = self._decode(RENEW, request, began_s)
+        if body is not None:
+            done = partial(self._renewed, request.head, began_s)
+            self._calls_of(caller).renew(request.lease, body.receipt, done)
 
     def _renewed(self, head: express.Head, began_s: float, renewed: Lease | Refusal) -> None:
         if isinstance(renewed, Refusal):
@@ -175,11 +182,8 @@ class ClientConnection(Connection):
             self._answer("release", 204, None, head, began_s)
 
     def _acquire(self, request: express.Request, caller: Caller, began_s: float) -> None:
-        head = request.head
-        try:
-            body = ACQUIRE.decode(request.body, msgpack=head.content_type == b"application/msgpack")
-        except Refusal as refusal:
-            self._refuse("acquire", head, began_s, refusal)
+        head, body = request.head, self._decode(ACQUIRE, request, began_s)
+        if body is None:
             return
         if body.wait_ms or body.proof:
             self._work = self._loop.create_task(self._worked(body, head, caller, began_s))
